@@ -1,0 +1,151 @@
+"""``python -m hstlib``: what notebooks and batch jobs share, from a shell."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from hstlib.config import ClipConfig, DatasetName, TrainConfig, data_root
+
+app = tyro.extras.SubcommandApp()
+Positional = tyro.conf.Positional
+
+
+@app.command
+def demo(seed: int = 0) -> None:
+    """Draw the demo corpora into <data root>/demo, unless they are there.
+
+    Args:
+        seed: Same seed, same videos.
+    """
+    from hstlib.demo import APPEARANCE, make_demo
+
+    for name in APPEARANCE:
+        print(make_demo(data_root() / name.replace("-", "/"), name, seed))
+
+
+@app.command
+def prepare(
+    dataset: DatasetName,
+    data_dir: str = "",
+    clip: Annotated[ClipConfig, tyro.conf.arg(name="")] = ClipConfig(),
+    workers: int | None = None,
+) -> None:
+    """Decode a data set and compute its flow once; list the files that cannot be used.
+
+    Args:
+        dataset: Which data set; `folder` takes one folder per class from --data-dir.
+        data_dir: Where it lies; by default its place under the data root.
+        clip: How clips are cut.
+        workers: Processes; by default one per core.
+    """
+    from hstlib.datasets import load_dataset
+    from hstlib.experiment import open_store
+
+    data = load_dataset(dataset, data_dir)
+    store = open_store(data, clip, workers)
+    print(f"{store.folder}: {len(data.samples) - len(store.problems)} videos")
+    if store.problems:
+        print(f"{len(store.problems)} files cannot be used:")
+        print(*store.problems.values(), sep="\n")
+
+
+@app.command
+def params() -> None:
+    """Print parameters of all models at the paper's sizes beside Tables 2 and 4."""
+    import torch
+
+    from hstlib.datasets import NUM_CLASSES
+    from hstlib.experiment import build_model
+    from hstlib.metrics import count_parameters
+    from hstlib.paper import PAPER_ROWS
+
+    for row in PAPER_ROWS:
+        with torch.device("meta"):
+            model = build_model(row.model, NUM_CLASSES[row.dataset], row.backbone)
+        ours = count_parameters(model)
+        print(
+            f"Table {row.table}  {row.title:9} {row.backbone:9} "
+            f"paper {row.parameters:>6} M   ours {ours / 1e6:6.2f} M   {ours:>11,}"
+        )
+
+
+@app.command
+def train(
+    config: Annotated[TrainConfig, tyro.conf.arg(name="")], results: Path = Path("results")
+) -> None:
+    """Train and evaluate one model; the defaults are the paper's settings.
+
+    Args:
+        config: The run.
+        results: Gets the results row and the checkpoint.
+    """
+    from hstlib.experiment import run
+
+    row = run(config, results)
+    print(f"{row.run_id}: test top-1 {row.test['top1']:.4f} of {row.test['videos']} videos")
+
+
+@app.command
+def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
+    """Score a checkpoint on the test set of its own data set and split.
+
+    Args:
+        checkpoint: A .safetensors file written by train.
+        data_dir: Where the data set lies, if not where it was trained from.
+    """
+    from hstlib.datasets import load_dataset
+    from hstlib.evaluate import score_videos, summarise
+    from hstlib.experiment import load_checkpoint, open_store
+
+    model, config, classes = load_checkpoint(checkpoint)
+    data = load_dataset(config.dataset, data_dir or config.data_dir, config.split)
+    if list(data.classes) != classes:
+        raise ValueError(f"{checkpoint} was trained on classes {classes}, not {data.classes}")
+    store = open_store(data, config.clip)
+    scores = score_videos(model, data.test, store)
+    summary = summarise(scores, [sample.label for sample in data.test])
+    print(*(f"{name} {value:.4g}" for name, value in summary.items()), sep="\n")
+
+
+@app.command
+def predict(checkpoint: Positional[Path], videos: Positional[list[Path]], top: int = 5) -> None:
+    """Classify video files.
+
+    Args:
+        checkpoint: A .safetensors file written by train.
+        videos: The files.
+        top: How many classes to print for each.
+    """
+    from hstlib.evaluate import predict_video
+    from hstlib.experiment import load_checkpoint
+    from hstlib.video import VideoError
+
+    model, config, classes = load_checkpoint(checkpoint)
+    failed = 0
+    for path in videos:
+        try:
+            probabilities, _ = predict_video(model, path, config.clip)
+        except VideoError as error:
+            failed += 1
+            print(error, file=sys.stderr)
+            continue
+        best = probabilities.argsort()[::-1][:top]
+        print(path, *(f"{classes[i]} {probabilities[i]:.3f}" for i in best), sep="  ")
+    if failed:
+        raise SystemExit(f"{failed} of {len(videos)} files cannot be used")
+
+
+def main() -> None:
+    """Run a command; an error of the user's is one line, not a traceback."""
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, datefmt="%H:%M:%S")
+    try:
+        app.cli(prog="python -m hstlib", config=(tyro.conf.OmitArgPrefixes,))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,273 @@
+"""HMDB51, UCF101, the demo corpora and plain folders of videos as lists of samples and tensors."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from hstlib.config import data_root
+from hstlib.demo import MARKER
+from hstlib.store import ClipStore
+
+VIDEO_SUFFIXES = {".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v"}
+NUM_CLASSES = {"hmdb51": 51, "ucf101": 101, "demo-hmdb51": 8, "demo-ucf101": 8}
+
+# Mean and standard deviation of RGB over Kinetics-400, as the field uses them.
+RGB_MEAN = (0.43216, 0.394666, 0.37645)
+RGB_STD = (0.22803, 0.22145, 0.216989)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One video of a data set.
+
+    Attributes:
+        path: The file; it need not exist.
+        label: Index of the class.
+        group: The source that the clip was cut from; no group may be in train and test.
+    """
+
+    path: Path
+    label: int
+    group: str
+
+
+@dataclass(frozen=True)
+class VideoSet:
+    """A data set at one split.
+
+    Attributes:
+        name: Of the data set.
+        classes: Names, in the order of the labels.
+        train: Training samples.
+        test: Test samples.
+        unused: Samples that this split leaves out.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+    unused: tuple[Sample, ...] = ()
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """All samples in the order of their paths, whatever the split."""
+        return tuple(sorted(self.train + self.test + self.unused, key=lambda s: str(s.path)))
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Files of the lists that are not on disk."""
+        return tuple(s.path for s in self.samples if not s.path.is_file())
+
+
+def load_dataset(name: str, data_dir: str | Path = "", split: int = 1) -> VideoSet:
+    """Read the official lists of a data set, or walk a folder of class folders.
+
+    Args:
+        name: ``hmdb51``, ``ucf101``, ``demo-hmdb51``, ``demo-ucf101`` or ``folder``.
+        data_dir: Where it lies; empty: under the data root (``hmdb51``, ``ucf101``,
+            ``demo/hmdb51``, ``demo/ucf101``).
+        split: 1-3.
+
+    Returns:
+        The samples of the split. Files that the lists name and the disk lacks are kept, and shown
+        by ``missing``.
+
+    Raises:
+        ValueError: If the lists are not there, are damaged, or belong to another data set.
+    """
+    if name == "folder":
+        if not data_dir:
+            raise ValueError("dataset 'folder' needs data_dir, a folder with a folder per class")
+        return _class_folders(Path(data_dir), split)
+    if name not in NUM_CLASSES:
+        raise ValueError(f"dataset {name!r} is unknown; use one of {[*NUM_CLASSES, 'folder']}")
+    root = Path(data_dir) if data_dir else data_root() / name.replace("-", "/")
+    _check_demo(root, name)
+    videos = _hmdb51(root, name, split) if name.endswith("hmdb51") else _ucf101(root, name, split)
+    if len(videos.classes) != NUM_CLASSES[name]:
+        raise ValueError(
+            f"{root}: {name} has {NUM_CLASSES[name]} classes, the lists here have "
+            f"{len(videos.classes)}; fetch the split lists again"
+        )
+    return videos
+
+
+def _check_demo(root: Path, name: str) -> None:
+    """Keep drawn and real corpora apart."""
+    drawn = (root / MARKER).is_file()
+    if drawn != name.startswith("demo-"):
+        has = "is a drawn demo corpus" if drawn else "holds no demo corpus"
+        advice = "name another folder" if drawn else "run `python -m hstlib demo` first"
+        raise ValueError(f"{root} {has}, but the data set asked for is {name!r}; {advice}")
+
+
+def _hmdb51(root: Path, name: str, split: int) -> VideoSet:
+    """Read ``<class>_test_split<n>.txt``: a file and 1 (train), 2 (test) or 0 (unused) a line."""
+    lists = root / "testTrainMulti_7030_splits"
+    files = sorted(lists.glob(f"*_test_split{split}.txt"))
+    if not files:
+        raise ValueError(f"{lists}: no *_test_split{split}.txt; unpack the official split lists")
+    on_disk = _files_by_name(root / "hmdb51_org")
+    subsets: dict[str, list[Sample]] = {"0": [], "1": [], "2": []}
+    classes = tuple(file.name.removesuffix(f"_test_split{split}.txt") for file in files)
+    for label, (class_name, file) in enumerate(zip(classes, files, strict=True)):
+        for number, line in enumerate(file.read_text().splitlines(), start=1):
+            if not line.strip():
+                continue
+            video, _, tag = line.strip().rpartition(" ")
+            if tag not in subsets or not video:
+                raise ValueError(f"{file}:{number}: {line!r} is not '<file> <0, 1 or 2>'")
+            path = on_disk.get(video.lower(), root / "hmdb51_org" / class_name / video)
+            title = video.partition(f"_{class_name}_")[0]
+            subsets[tag].append(Sample(path, label, f"{title}_{class_name}"))
+    return VideoSet(name, classes, tuple(subsets["1"]), tuple(subsets["2"]), tuple(subsets["0"]))
+
+
+def _ucf101(root: Path, name: str, split: int) -> VideoSet:
+    """Read ``classInd.txt``, ``trainlist0<n>.txt`` and ``testlist0<n>.txt``."""
+    lists = root / "ucfTrainTestlist"
+    if not (lists / "classInd.txt").is_file():
+        raise ValueError(f"{lists}/classInd.txt is missing; unpack the official split lists")
+    classes = tuple(
+        line.split()[1] for line in (lists / "classInd.txt").read_text().splitlines() if line
+    )
+    labels = {class_name.lower(): label for label, class_name in enumerate(classes)}
+    videos = next(
+        (root / d for d in ("UCF-101", "UCF101") if (root / d).is_dir()), root / "UCF-101"
+    )
+    on_disk = _files_by_name(videos)
+
+    def read(file: Path) -> tuple[Sample, ...]:
+        samples = []
+        for number, line in enumerate(file.read_text().splitlines(), start=1):
+            if not line.strip():
+                continue
+            entry = line.split()[0]
+            class_name, _, video = entry.partition("/")
+            if class_name.lower() not in labels or not video:
+                raise ValueError(f"{file}:{number}: {line!r} is not '<class>/<file> [label]'")
+            path = on_disk.get(video.lower(), videos / entry)
+            group = video.rpartition("_")[0].lower()
+            samples.append(Sample(path, labels[class_name.lower()], group))
+        return tuple(samples)
+
+    return VideoSet(
+        name, classes, read(lists / f"trainlist{split:02d}.txt"),
+        read(lists / f"testlist{split:02d}.txt"),
+    )  # fmt: skip
+
+
+def _class_folders(root: Path, split: int) -> VideoSet:
+    """Take every folder as a class, and every third group of files, in order, as the test set.
+
+    The group of a file is its name up to the last underscore: ``seq01`` of ``seq01_004.avi``.
+    """
+    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    classes = tuple(folder.name for folder in folders)
+    samples = [
+        Sample(path, label, path.stem.rpartition("_")[0] or path.stem)
+        for label, folder in enumerate(folders)
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in VIDEO_SUFFIXES
+    ]
+    if not samples:
+        raise ValueError(f"{root}: no videos; expected <class>/<file> with one of {VIDEO_SUFFIXES}")
+    held_out = set(sorted({s.group for s in samples})[split - 1 :: 3])
+    train = tuple(s for s in samples if s.group not in held_out)
+    test = tuple(s for s in samples if s.group in held_out)
+    return VideoSet(root.name, classes, train, test)
+
+
+def _files_by_name(folder: Path) -> dict[str, Path]:
+    """Index the videos of a folder by lower-case name.
+
+    The lists of UCF101 and its archives disagree about capitals (HandStandPushups,
+    HandstandPushups), and some archives have no class folders.
+    """
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.avi")):
+        key = path.name.lower()
+        if key in found:
+            raise ValueError(f"{path} and {found[key]} have the same name; remove one")
+        found[key] = path
+    return found
+
+
+class VideoDataset(Dataset):
+    """Clips, flow and labels of samples that lie in a clip store.
+
+    Args:
+        samples: What to read.
+        store: Holds the clips of every sample.
+        random_window: Draw one of the video's clips by (seed, epoch, index), for training;
+            otherwise every clip of a video is returned.
+        seed: Of the draw.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], store: ClipStore, random_window: bool, seed: int = 0
+    ):
+        self.samples, self.store = tuple(samples), store
+        self.random_window, self.seed, self.epoch = random_window, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        """Read one sample.
+
+        Returns:
+            Frames, uint8, shape (T, H, W, 3); flow in pixels per frame, float16, shape
+            (2, T, H, W); and the label. Without ``random_window`` frames and flow have one axis
+            more in front, the clips of the video.
+        """
+        sample = self.samples[index]
+        if self.random_window:
+            rng = np.random.default_rng((self.seed, self.epoch, index))
+            frames, flow = self.store.read(sample.path, int(rng.integers(self.store.num_windows)))
+        else:
+            frames, flow = self.store.read_all(sample.path)
+        return torch.from_numpy(frames), torch.from_numpy(flow), sample.label
+
+
+def normalise(frames: Tensor) -> Tensor:
+    """Turn frames as decoded into clips as the models take them.
+
+    Args:
+        frames: RGB, uint8, shape (..., T, H, W, 3).
+
+    Returns:
+        float32, shape (..., 3, T, H, W), of mean 0 and variance 1 over Kinetics-400.
+
+    Raises:
+        ValueError: If the frames are not uint8 or not RGB.
+    """
+    if frames.dtype != torch.uint8 or frames.shape[-1] != 3:
+        raise ValueError(
+            f"frames have shape {tuple(frames.shape)} and type {frames.dtype}, "
+            "expected uint8 (..., T, H, W, 3)"
+        )
+    mean = torch.tensor(RGB_MEAN, device=frames.device)
+    std = torch.tensor(RGB_STD, device=frames.device)
+    return ((frames / 255 - mean) / std).movedim(-1, -4)
+
+
+def hmdb51_tags(file_name: str) -> dict[str, str]:
+    """Read the tags of an HMDB51 file name.
+
+    Returns:
+        ``body``, ``camera``, ``people``, ``view``, ``quality``; empty for another kind of name.
+
+    >>> hmdb51_tags("Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi")["view"]
+    'le'
+    """
+    pattern = r"_(?P<body>[hufl])_(?P<camera>cm|nm)_np(?P<people>\d+)_(?P<view>fr|le|ri|ba)"
+    found = re.search(pattern + r"_(?P<quality>goo|med|bad)_\d+\.avi$", file_name)
+    return found.groupdict() if found else {}

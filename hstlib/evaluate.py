@@ -1,0 +1,113 @@
+"""Scores of a model on videos: clip scores averaged per video, over a strict denominator."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hstlib.config import ClipConfig
+from hstlib.datasets import Sample, normalise
+from hstlib.flow import optical_flow
+from hstlib.metrics import top_k_accuracy
+from hstlib.store import ClipStore, cut_clips
+
+
+def score_clips(model: nn.Module, frames: Tensor, flow: Tensor) -> Tensor:
+    """Return class probabilities of clips.
+
+    Args:
+        model: In evaluation mode.
+        frames: RGB uint8, shape (B, T, H, W, 3).
+        flow: Pixels per frame, shape (B, 2, T, H, W).
+
+    Returns:
+        Probabilities, shape (B, classes), on the CPU.
+    """
+    device = next(model.parameters()).device
+    with torch.inference_mode():
+        logits = model(normalise(frames.to(device)), flow.to(device).float())
+    return logits.softmax(-1).cpu()
+
+
+def score_videos(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    store: ClipStore,
+    batch_size: int = 16,
+    shuffle_time_seed: int | None = None,
+) -> np.ndarray:
+    """Return class probabilities of videos, averaged over the clips of each.
+
+    Args:
+        model: Put into evaluation mode.
+        samples: What to score.
+        store: Holds their clips.
+        batch_size: Clips per step.
+        shuffle_time_seed: Shuffle the frames of every clip by this seed and compute the flow
+            anew: a control in which motion is destroyed and appearance kept.
+
+    Returns:
+        float32, shape (N, classes). The row of a video that cannot be read is NaN.
+    """
+    model.eval()
+    scores: list[np.ndarray | None] = []
+    readable = [s for s in samples if s.path in store]
+    rng = None if shuffle_time_seed is None else np.random.default_rng(shuffle_time_seed)
+    per_step = max(1, batch_size // store.num_windows)
+    for begin in range(0, len(readable), per_step):
+        clips = [store.read_all(s.path) for s in readable[begin : begin + per_step]]
+        if rng is not None:
+            clips = [_shuffle_time(frames, store.config, rng) for frames, _ in clips]
+        frames = torch.from_numpy(np.concatenate([frames for frames, _ in clips]))
+        flow = torch.from_numpy(np.concatenate([flow for _, flow in clips]))
+        probabilities = score_clips(model, frames, flow)
+        scores += list(probabilities.unflatten(0, (len(clips), -1)).mean(1).numpy())
+    found = iter(scores)
+    width = len(scores[0]) if scores else 1
+    unreadable = np.full(width, np.nan, np.float32)
+    return np.stack([next(found) if s.path in store else unreadable for s in samples])
+
+
+def _shuffle_time(
+    frames: np.ndarray, config: ClipConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put the frames of each clip (W, T, H, W, 3) into a random order and compute their flow."""
+    shuffled = np.stack([clip[rng.permutation(len(clip))] for clip in frames])
+    flow = np.stack([optical_flow(clip, None, config.flow) for clip in shuffled])
+    return shuffled, flow.astype(np.float16)
+
+
+def summarise(scores: np.ndarray, labels: Sequence[int]) -> dict[str, float | int]:
+    """Return top-1 and top-5 as fractions, and how many videos they stand on."""
+    unreadable = int(np.isnan(scores).any(1).sum())
+    return {
+        "top1": top_k_accuracy(scores, labels, 1),
+        "top5": top_k_accuracy(scores, labels, 5),
+        "videos": len(labels),
+        "unreadable": unreadable,
+    }
+
+
+def predict_video(
+    model: nn.Module, path: Path, config: ClipConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classify one video file.
+
+    Args:
+        model: Put into evaluation mode.
+        path: The file.
+        config: How clips are cut; as in training.
+
+    Returns:
+        Probabilities, shape (classes,), and the frames of the middle clip, RGB uint8, shape
+        (T, H, W, 3).
+
+    Raises:
+        hstlib.video.VideoError: If the file cannot be used.
+    """
+    model.eval()
+    frames, flow = cut_clips(path, config)
+    probabilities = score_clips(model, torch.from_numpy(frames), torch.from_numpy(flow))
+    return probabilities.mean(0).numpy(), frames[len(frames) // 2]

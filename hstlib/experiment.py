@@ -1,0 +1,206 @@
+"""One training run from settings to a results row; notebooks and the command line share it."""
+
+import json
+import logging
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from hstlib.baselines import C3D, R3D, R2Plus1D
+from hstlib.config import ClipConfig, TrainConfig, data_root, project_root
+from hstlib.datasets import Sample, VideoDataset, VideoSet, load_dataset
+from hstlib.demo import class_kinds
+from hstlib.evaluate import score_videos, summarise
+from hstlib.hst import HST
+from hstlib.metrics import count_parameters
+from hstlib.results import Row, write_row
+from hstlib.store import ClipStore, prepare_store
+from hstlib.train import EpochRecord, pick_device, seed_everything, train
+
+log = logging.getLogger("hstlib")
+
+MODELS: dict[str, type[nn.Module]] = {"hst": HST, "c3d": C3D, "r2plus1d": R2Plus1D, "r3d": R3D}
+
+
+def build_model(model: str, num_classes: int, backbone: str) -> nn.Module:
+    """Build a model by its name.
+
+    Raises:
+        ValueError: If model or backbone is unknown.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model {model!r} is unknown; use one of {sorted(MODELS)}")
+    return MODELS[model](num_classes, backbone)
+
+
+def open_store(data: VideoSet, clip: ClipConfig, workers: int | None = None) -> ClipStore:
+    """Prepare the clip store of a whole data set, or open it if it is there.
+
+    Files that are missing or cannot be decoded are logged, one line each (the first 20).
+    """
+    store = prepare_store(
+        [sample.path for sample in data.samples], clip, data_root() / "store", workers
+    )
+    for reason in list(store.problems.values())[:20]:
+        log.warning("left out: %s", reason)
+    if len(store.problems) > 20:
+        log.warning("left out: %d more, see %s", len(store.problems) - 20, store.folder)
+    return store
+
+
+def run(config: TrainConfig, results: Path) -> Row:
+    """Train, evaluate once on the test set, and write checkpoint and results row.
+
+    Args:
+        config: Everything that defines the run.
+        results: Gets ``<run id>.json`` and ``checkpoints/<run id>.safetensors``.
+
+    Returns:
+        The row.
+
+    Raises:
+        ValueError: If the data set is not there, or no training video can be read.
+        hstlib.train.TrainingError: If the loss is not finite.
+    """
+    begin = time.perf_counter()
+    data = load_dataset(config.dataset, config.data_dir, config.split)
+    store = open_store(data, config.clip)
+    readable = [sample for sample in data.train if sample.path in store]
+    if not readable:
+        raise ValueError(
+            f"none of the {len(data.train)} training videos of {data.name} can be read; first: "
+            f"{store.problems[str(data.train[0].path)]}"
+        )
+    seed_everything(config.seed)
+    model = build_model(config.model, len(data.classes), config.backbone)
+    model.to(pick_device(config.device))
+    records = train(
+        model,
+        VideoDataset(readable, store, random_window=True, seed=config.seed),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.rate,
+        schedule=config.schedule,
+        num_workers=config.num_workers,
+        seed=config.seed,
+    )
+    scores = score_videos(model, data.test, store)
+    row = _row(config, data, store, model, records, scores, time.perf_counter() - begin)
+    save_checkpoint(results / "checkpoints" / f"{config.run_id}.safetensors", model, config, data)
+    write_row(row, results)
+    log.info("%s: test top-1 %.4f of %d videos", row.run_id, row.test["top1"], row.test["videos"])
+    return row
+
+
+def _row(
+    config: TrainConfig,
+    data: VideoSet,
+    store: ClipStore,
+    model: nn.Module,
+    records: list[EpochRecord],
+    scores: np.ndarray,
+    seconds: float,
+) -> Row:
+    labels = [sample.label for sample in data.test]
+    kinds = {}
+    if config.dataset.startswith("demo-"):
+        kinds = kind_accuracy(config.dataset, data.classes, scores, data.test)
+        shuffled = score_videos(model, data.test, store, shuffle_time_seed=config.seed)
+        controls = kind_accuracy(config.dataset, data.classes, shuffled, data.test)
+        kinds |= {f"{kind}_shuffled": value for kind, value in controls.items()}
+    commit, dirty = _commit()
+    return Row(
+        run_id=config.run_id,
+        config=config,
+        parameters=count_parameters(model),
+        classes=len(data.classes),
+        train_videos=len(data.train),
+        missing=len(data.missing),
+        problems=len(store.problems),
+        test=summarise(scores, labels),
+        kinds=kinds,
+        epochs=[vars(record) for record in records],
+        seconds=round(seconds, 1),
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=commit,
+        dirty=dirty,
+        environment=environment(),
+    )
+
+
+def kind_accuracy(
+    dataset: str, classes: tuple[str, ...], scores: np.ndarray, samples: tuple[Sample, ...]
+) -> dict[str, float]:
+    """Return top-1 over the motion classes and over the appearance classes of a demo corpus."""
+    kinds = class_kinds(dataset)
+    labels = np.array([sample.label for sample in samples])
+    kind = np.array([kinds[classes[label]] for label in labels])
+    hits = (scores.argmax(1) == labels) & ~np.isnan(scores).any(1)
+    return {name: float(hits[kind == name].mean()) for name in ("motion", "appearance")}
+
+
+def save_checkpoint(path: Path, model: nn.Module, config: TrainConfig, data: VideoSet) -> None:
+    """Write weights, settings and class names into one safetensors file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    metadata = {"config": config.model_dump_json(), "classes": json.dumps(data.classes)}
+    save_model(model, str(unfinished), metadata)
+    unfinished.replace(path)
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainConfig, list[str]]:
+    """Read a model back from :func:`save_checkpoint`'s file.
+
+    Returns:
+        The model in evaluation mode, the settings it was trained with, and its class names.
+
+    Raises:
+        ValueError: If the file is missing or is no checkpoint of this package.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint; train one with `python -m hstlib train`")
+    try:
+        with safe_open(str(path), "pt") as file:
+            metadata = file.metadata() or {}
+        config = TrainConfig.model_validate_json(metadata["config"])
+        classes = json.loads(metadata["classes"])
+    except Exception as error:
+        raise ValueError(f"{path}: not a checkpoint of hstlib ({error})") from error
+    model = build_model(config.model, len(classes), config.backbone)
+    load_model(model, str(path), device=device)
+    return model.to(device).eval(), config, classes
+
+
+def environment() -> dict[str, str]:
+    """Return the versions and the hardware that a result depends on."""
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+    }
+
+
+def _commit() -> tuple[str, bool]:
+    """Return the commit of the checkout and whether tracked files differ from it."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(project_root()), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "-uno"))
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown", True

@@ -1,0 +1,155 @@
+"""All pictures of the book; functions take arrays and axes, and return the axes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+RIGHT, WRONG = "#1a7f37", "#c1121f"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One test clip of Figure 8 or 9.
+
+    Attributes:
+        frames: RGB uint8, shape (T, H, W, 3).
+        predicted: Name of the class with the highest probability.
+        probability: Of that class.
+        truth: Name of the true class; none if it is not known.
+    """
+
+    frames: np.ndarray
+    predicted: str
+    probability: float
+    truth: str | None = None
+
+
+def evenly(count: int, shown: int) -> np.ndarray:
+    """Return the indices of ``shown`` of ``count`` things, from the first to the last."""
+    return np.linspace(0, count - 1, shown).round().astype(int)
+
+
+def show_frames(axes: Sequence[Axes], frames: np.ndarray, indices: Sequence[int]) -> Sequence[Axes]:
+    """Show some frames, each under its number.
+
+    Args:
+        axes: One per frame.
+        frames: RGB uint8, shape (T, H, W, 3).
+        indices: Which frames.
+    """
+    for ax, index in zip(axes, indices, strict=True):
+        ax.imshow(frames[index])
+        ax.set_title(f"frame {index + 1}", fontsize=9)
+        ax.axis("off")
+    return axes
+
+
+def flow_to_rgb(flow: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """Colour a flow field: hue is direction, brightness is speed.
+
+    Args:
+        flow: Pixels per frame, shape (2, H, W).
+        largest: Speed shown at full brightness; none: the largest one there is.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3). Motion to the right is red, downwards is yellow-green.
+    """
+    x, y = flow.astype(np.float32)
+    speed, angle = cv2.cartToPolar(x, y, angleInDegrees=True)
+    brightness = np.clip(speed / max(largest or speed.max(), 1e-6), 0, 1) * 255
+    hsv = np.stack([angle / 2, np.full_like(x, 255), brightness], -1).astype(np.uint8)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def show_flow(axes: Sequence[Axes], flow: np.ndarray, indices: Sequence[int]) -> Sequence[Axes]:
+    """Show some flow fields as colour, with one brightness scale.
+
+    Args:
+        axes: One per field.
+        flow: Pixels per frame, shape (2, T, H, W).
+        indices: Which fields.
+    """
+    largest = float(np.hypot(*flow.astype(np.float32)).max())
+    for ax, index in zip(axes, indices, strict=True):
+        ax.imshow(flow_to_rgb(flow[:, index], largest))
+        ax.set_title(f"flow {index + 1}", fontsize=9)
+        ax.axis("off")
+    return axes
+
+
+def show_maps(axes: Sequence[Axes], maps: np.ndarray, titles: Sequence[str]) -> Sequence[Axes]:
+    """Show 2-D maps with one colour scale.
+
+    Args:
+        axes: One per map.
+        maps: Shape (N, H, W).
+        titles: One per map.
+    """
+    low, high = float(np.min(maps)), float(np.max(maps))
+    for ax, values, title in zip(axes, maps, titles, strict=True):
+        ax.imshow(values, cmap="viridis", vmin=low, vmax=high)
+        ax.set_title(title, fontsize=9)
+        ax.axis("off")
+    return axes
+
+
+def show_numbers(ax: Axes, grid: np.ndarray, title: str) -> Axes:
+    """Show a small grid of numbers, each in its cell."""
+    ax.imshow(grid, cmap="Pastel1")
+    for (row, column), value in np.ndenumerate(grid):
+        ax.text(column, row, f"{value:g}", ha="center", va="center", fontsize=9)
+    ax.set_title(title, fontsize=9)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    return ax
+
+
+def show_learning(ax: Axes, epochs: Sequence[dict[str, float | int]], label: str) -> Axes:
+    """Plot the loss of every epoch of a run."""
+    ax.plot([e["epoch"] + 1 for e in epochs], [e["loss"] for e in epochs], marker="o", label=label)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("training loss")
+    return ax
+
+
+def prediction_figure(predictions: Sequence[Prediction], shown: int = 4) -> Figure:
+    """Draw Figure 8 or 9: four frames of each clip, prediction in the upper left corner.
+
+    A right prediction has a green label and frame, a wrong one a red label that also names the
+    true class; an unknown truth is grey.
+
+    Args:
+        predictions: One row of the figure each.
+        shown: Frames per clip.
+    """
+    height, width = predictions[0].frames.shape[1:3]
+    size = (2.6 * shown, 2.6 * len(predictions) * height / width)
+    figure, grid = plt.subplots(len(predictions), shown, figsize=size, squeeze=False)
+    for axes, prediction in zip(grid, predictions, strict=True):
+        label, colour = _label(prediction)
+        for ax, index in zip(axes, evenly(len(prediction.frames), shown), strict=True):
+            ax.imshow(prediction.frames[index], interpolation="nearest")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            for spine in ax.spines.values():
+                spine.set(color=colour, linewidth=3)
+            ax.text(
+                0.03, 0.97, label, transform=ax.transAxes, va="top", fontsize=8, color="white",
+                bbox={"facecolor": colour, "edgecolor": "none", "alpha": 0.85, "pad": 2},
+            )  # fmt: skip
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def _label(prediction: Prediction) -> tuple[str, str]:
+    text = f"{prediction.predicted} {prediction.probability:.2f}"
+    if prediction.truth is None:
+        return text, "#57606a"
+    if prediction.predicted == prediction.truth:
+        return f"\N{CHECK MARK} {text}", RIGHT
+    return f"\N{BALLOT X} {text}\n   is {prediction.truth}", WRONG
