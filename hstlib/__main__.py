@@ -29,16 +29,16 @@ def demo(seed: int = 0) -> None:
 @app.command
 def prepare(
     dataset: DatasetName,
+    clip: Annotated[ClipConfig, tyro.conf.arg(name="")],
     data_dir: str = "",
-    clip: Annotated[ClipConfig, tyro.conf.arg(name="")] = ClipConfig(),
     workers: int | None = None,
 ) -> None:
     """Decode a data set and compute its flow once; list the files that cannot be used.
 
     Args:
         dataset: Which data set; `folder` takes one folder per class from --data-dir.
-        data_dir: Where it lies; by default its place under the data root.
         clip: How clips are cut.
+        data_dir: Where it lies; by default its place under the data root.
         workers: Processes; by default one per core.
     """
     from hstlib.datasets import load_dataset

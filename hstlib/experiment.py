@@ -24,7 +24,7 @@ from hstlib.hst import HST
 from hstlib.metrics import count_parameters
 from hstlib.results import Row, write_row
 from hstlib.store import ClipStore, prepare_store
-from hstlib.train import EpochRecord, pick_device, seed_everything, train
+from hstlib.train import EpochRecord, pick_device, seed_torch, train
 
 log = logging.getLogger("hstlib")
 
@@ -80,7 +80,7 @@ def run(config: TrainConfig, results: Path) -> Row:
             f"none of the {len(data.train)} training videos of {data.name} can be read; first: "
             f"{store.problems[str(data.train[0].path)]}"
         )
-    seed_everything(config.seed)
+    seed_torch(config.seed)
     model = build_model(config.model, len(data.classes), config.backbone)
     model.to(pick_device(config.device))
     records = train(

@@ -2,12 +2,10 @@
 
 import logging
 import math
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -34,10 +32,8 @@ class EpochRecord:
     seconds: float
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch, and choose deterministic algorithms where there are any."""
-    random.seed(seed)
-    np.random.seed(seed)
+def seed_torch(seed: int) -> None:
+    """Seed torch, and choose deterministic algorithms where there are any."""
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
 
