@@ -7,6 +7,7 @@ only in appearance: the same slow drift, another shape or texture. Every clip be
 a split, as in the real data sets.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,6 @@ import numpy as np
 WIDTH, HEIGHT = 160, 120
 NUM_SOURCE_FRAMES = 44
 MARKER = "DEMO.json"
-VERSION = 1
 
 MOTION_PAIRS = {
     "demo-hmdb51": {"slide": ("slide_right", "slide_left"), "open": ("open", "close")},
@@ -54,8 +54,14 @@ def class_kinds(dataset: str) -> dict[str, str]:
     return motion | {name: "appearance" for name in APPEARANCE[dataset]}
 
 
+def reverse_classes(dataset: str) -> dict[str, str]:
+    """Return, for each motion class, the class made of the same still frames in opposite order."""
+    pairs = MOTION_PAIRS[dataset].values()
+    return {a: b for a, b in pairs} | {b: a for a, b in pairs}
+
+
 def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = None) -> Path:
-    """Draw a corpus, unless it lies there already.
+    """Draw a corpus, unless it lies there already; one drawn by other code or seed is replaced.
 
     Args:
         root: Folder of the corpus; gets the layout of the official archive and split lists.
@@ -67,16 +73,16 @@ def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = Non
         ``root``.
 
     Raises:
-        ValueError: If ``root`` holds something else than this corpus.
+        ValueError: If ``root`` holds something else than a drawn corpus.
     """
-    identity = {"dataset": dataset, "seed": seed, "version": VERSION}
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
+    identity = {"dataset": dataset, "seed": seed, "code": code}
     if root.exists():
-        marker = root / MARKER
-        if marker.is_file() and json.loads(marker.read_text()) == identity:
+        if not (root / MARKER).is_file():
+            raise ValueError(f"{root} exists and is not a drawn corpus; move it away")
+        if json.loads((root / MARKER).read_text()) == identity:
             return root
-        raise ValueError(
-            f"{root} exists and is not the demo corpus {identity}; move it away or name another"
-        )
+        shutil.rmtree(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
@@ -312,19 +318,23 @@ def _ring(frame: np.ndarray, centre: tuple, inner: float, outer: float, colour: 
     )
 
 
+TEXTURES = {
+    "horizontalstripes": lambda across, down: down > 0,
+    "verticalstripes": lambda across, down: across > 0,
+    "checks": lambda across, down: across * down > 0,
+    "dots": lambda across, down: across + down > 0.9,
+}
+
+
 def _texture(
     frame: np.ndarray, look: str, centre: tuple, half: float, period: float, colour, second
 ) -> np.ndarray:
     """Paint a square patch whose pattern moves with it."""
-    ys, xs = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    xs = np.arange(WIDTH, dtype=np.float32)[None]
+    ys = np.arange(HEIGHT, dtype=np.float32)[:, None]
     dx, dy = (xs - centre[0]) / period, (ys - centre[1]) / period
     across, down = np.sin(2 * np.pi * dx), np.sin(2 * np.pi * dy)
-    pattern = {
-        "horizontalstripes": down > 0,
-        "verticalstripes": across > 0,
-        "checks": across * down > 0,
-        "dots": across + down > 0.9,
-    }[look]
+    pattern = TEXTURES[look](across, down)
     inside = (np.abs(xs - centre[0]) < half) & (np.abs(ys - centre[1]) < half)
     frame[inside & pattern] = colour
     frame[inside & ~pattern] = second

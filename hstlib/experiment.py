@@ -18,7 +18,7 @@ from torch import nn
 from hstlib.baselines import C3D, R3D, R2Plus1D
 from hstlib.config import ClipConfig, TrainConfig, data_root, project_root
 from hstlib.datasets import Sample, VideoDataset, VideoSet, load_dataset
-from hstlib.demo import class_kinds
+from hstlib.demo import class_kinds, reverse_classes
 from hstlib.evaluate import score_videos, summarise
 from hstlib.hst import HST
 from hstlib.metrics import count_parameters
@@ -140,12 +140,25 @@ def _row(
 def kind_accuracy(
     dataset: str, classes: tuple[str, ...], scores: np.ndarray, samples: tuple[Sample, ...]
 ) -> dict[str, float]:
-    """Return top-1 over the motion classes and over the appearance classes of a demo corpus."""
-    kinds = class_kinds(dataset)
+    """Judge the scores on a demo corpus by kind of class.
+
+    Returns:
+        ``motion`` and ``appearance``: top-1 over the classes of that kind. ``direction``: share of
+        the motion clips whose class scores higher than the class of the same still frames in
+        opposite order; 0.5 is chance.
+    """
+    kinds, reverse = class_kinds(dataset), reverse_classes(dataset)
     labels = np.array([sample.label for sample in samples])
-    kind = np.array([kinds[classes[label]] for label in labels])
+    moving = np.array([kinds[classes[label]] == "motion" for label in labels])
     hits = (scores.argmax(1) == labels) & ~np.isnan(scores).any(1)
-    return {name: float(hits[kind == name].mean()) for name in ("motion", "appearance")}
+    opposite = [classes.index(reverse[classes[label]]) for label in labels[moving]]
+    clips = scores[moving]
+    rows = np.arange(len(clips))
+    return {
+        "motion": float(hits[moving].mean()),
+        "appearance": float(hits[~moving].mean()),
+        "direction": float((clips[rows, labels[moving]] > clips[rows, opposite]).mean()),
+    }
 
 
 def save_checkpoint(path: Path, model: nn.Module, config: TrainConfig, data: VideoSet) -> None:

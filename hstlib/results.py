@@ -26,7 +26,8 @@ class Row(BaseModel):
         problems: Files that were missing or could not be decoded.
         test: ``top1`` and ``top5`` as fractions of ``videos``, of which ``unreadable`` count as
             wrong.
-        kinds: Demo corpora: top-1 by kind of class, and with the frames shuffled in time.
+        kinds: Demo corpora: :func:`hstlib.experiment.kind_accuracy`, and the same with the frames
+            of every clip shuffled in time.
         epochs: Loss, training top-1, learning rate and seconds of every epoch.
         seconds: Of the whole run.
         finished: UTC.
@@ -150,9 +151,9 @@ def demo_table(rows: Sequence[Row]) -> pd.DataFrame:
                 "epochs": group[0].config.epochs,
                 "top-1 (%)": f"{100 * sum(r.test['top1'] for r in group) / len(group):.1f}",
                 "motion (%)": f"{kinds['motion']:.1f}",
-                "motion, shuffled (%)": f"{kinds['motion_shuffled']:.1f}",
                 "appearance (%)": f"{kinds['appearance']:.1f}",
-                "appearance, shuffled (%)": f"{kinds['appearance_shuffled']:.1f}",
+                "direction (%)": f"{kinds['direction']:.1f}",
+                "direction, shuffled (%)": f"{kinds['direction_shuffled']:.1f}",
             }
         )
     return pd.DataFrame(table)

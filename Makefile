@@ -1,0 +1,37 @@
+# make book   set up, draw the demo corpora, train, make tables and figures, build the site
+# make test   set up, check style, run the tests and compare every notebook with its stored outputs
+# make lab    set up and open the notebooks in JupyterLab
+# make clean  remove what the above made, except downloaded data
+
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+BIN := $(CURDIR)/.venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: book test lab site clean
+.DELETE_ON_ERROR:
+
+book: $(INSTALLED)
+	PATH="$(BIN):$$PATH" snakemake --profile workflow/profiles/demo --cores $(CORES)
+	@echo "The book: $(CURDIR)/build/demo/book/_build/html/index.html"
+
+test: $(INSTALLED)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/pytest --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks
+
+site: $(INSTALLED)
+	$(BIN)/jupyter-book build book/ -W -n --keep-going
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf .venv build book/_build data/demo data/store *.egg-info
+
+# torch goes first: with a torch that satisfies the constraint in place, nothing fetches another.
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet $$(grep '^torch==' constraints.txt)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[book,test,workflow]'
+	touch $(INSTALLED)
