@@ -1,6 +1,8 @@
 # make book   set up, draw the demo corpora, train, make tables and figures, build the site
 # make test   set up, check style, run the tests and compare every notebook with its stored outputs
 # make lab    set up and open the notebooks in JupyterLab
+# make site   set up and build the site from the notebooks' stored outputs
+# make notebooks   execute the notebooks again and store their outputs
 # make clean  remove what the above made, except downloaded data
 
 PYTHON ?= python3
@@ -8,7 +10,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: book test lab site clean
+.PHONY: book test lab site notebooks clean
 .DELETE_ON_ERROR:
 
 book: $(INSTALLED)
@@ -22,6 +24,14 @@ test: $(INSTALLED)
 
 site: $(INSTALLED)
 	$(BIN)/jupyter-book build book/ -W -n --keep-going
+
+NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb))
+VOLATILE := metadata.papermill metadata.language_info.version metadata.widgets \
+    cell.metadata.execution cell.metadata.papermill
+
+notebooks: $(INSTALLED)
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "$(VOLATILE)" $(NOTEBOOKS)
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab notebooks

@@ -127,7 +127,7 @@ def predict(checkpoint: Positional[Path], videos: Positional[list[Path]], top: i
     failed = 0
     for path in videos:
         try:
-            probabilities, _ = predict_video(model, path, config.clip)
+            probabilities = predict_video(model, path, config.clip)
         except VideoError as error:
             failed += 1
             print(error, file=sys.stderr)

@@ -90,9 +90,7 @@ def summarise(scores: np.ndarray, labels: Sequence[int]) -> dict[str, float | in
     }
 
 
-def predict_video(
-    model: nn.Module, path: Path, config: ClipConfig
-) -> tuple[np.ndarray, np.ndarray]:
+def predict_video(model: nn.Module, path: Path, config: ClipConfig) -> np.ndarray:
     """Classify one video file.
 
     Args:
@@ -101,13 +99,11 @@ def predict_video(
         config: How clips are cut; as in training.
 
     Returns:
-        Probabilities, shape (classes,), and the frames of the middle clip, RGB uint8, shape
-        (T, H, W, 3).
+        Probabilities, shape (classes,), averaged over the clips.
 
     Raises:
         hstlib.video.VideoError: If the file cannot be used.
     """
     model.eval()
     frames, flow = cut_clips(path, config)
-    probabilities = score_clips(model, torch.from_numpy(frames), torch.from_numpy(flow))
-    return probabilities.mean(0).numpy(), frames[len(frames) // 2]
+    return score_clips(model, torch.from_numpy(frames), torch.from_numpy(flow)).mean(0).numpy()

@@ -5,6 +5,8 @@ import logging
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,7 +64,8 @@ def run(config: TrainConfig, results: Path) -> Row:
 
     Args:
         config: Everything that defines the run.
-        results: Gets ``<run id>.json`` and ``checkpoints/<run id>.safetensors``.
+        results: Gets ``<run id>.json``, ``checkpoints/<run id>.safetensors``, and
+            ``logs/<run id>.log``, which grows while the run goes on.
 
     Returns:
         The row.
@@ -71,6 +74,29 @@ def run(config: TrainConfig, results: Path) -> Row:
         ValueError: If the data set is not there, or no training video can be read.
         hstlib.train.TrainingError: If the loss is not finite.
     """
+    with _log_file(results / "logs" / f"{config.run_id}.log"):
+        return _run(config, results)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """Write the library's log into a file as well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="w")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    except Exception:
+        log.exception("the run failed")
+        raise
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def _run(config: TrainConfig, results: Path) -> Row:
     begin = time.perf_counter()
     data = load_dataset(config.dataset, config.data_dir, config.split)
     store = open_store(data, config.clip)
@@ -80,6 +106,7 @@ def run(config: TrainConfig, results: Path) -> Row:
             f"none of the {len(data.train)} training videos of {data.name} can be read; first: "
             f"{store.problems[str(data.train[0].path)]}"
         )
+    log.info("%s: %d training videos, %d test", config.run_id, len(readable), len(data.test))
     seed_torch(config.seed)
     model = build_model(config.model, len(data.classes), config.backbone)
     model.to(pick_device(config.device))

@@ -25,6 +25,28 @@ from hstlib.video import VideoError, clip_indices, read_video, window_starts
 INDEX = "index.json"
 
 
+def read_windows(path: Path, config: ClipConfig) -> list[tuple[np.ndarray, np.ndarray | None]]:
+    """Read the frames of the clips of one video.
+
+    Args:
+        path: The video file.
+        config: How many clips, and of what size.
+
+    Returns:
+        For each clip its frames, RGB uint8, shape (T, S, S, 3), and the frame that follows, shape
+        (S, S, 3), or none where the video ends.
+
+    Raises:
+        VideoError: If the file cannot be used.
+    """
+    video = read_video(path, size=config.size, fps=config.fps, fit=config.fit)
+    windows = []
+    for start in window_starts(len(video.frames), config.num_frames, config.num_windows):
+        *clip, following = clip_indices(len(video.frames), start, config)
+        windows.append((video.frames[clip], video.frames[following] if following >= 0 else None))
+    return windows
+
+
 def cut_clips(path: Path, config: ClipConfig) -> tuple[np.ndarray, np.ndarray]:
     """Read the clips of one video, and their flow.
 
@@ -39,15 +61,9 @@ def cut_clips(path: Path, config: ClipConfig) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         VideoError: If the file cannot be used.
     """
-    video = read_video(path, size=config.size, fps=config.fps, fit=config.fit)
-    starts = window_starts(len(video.frames), config.num_frames, config.num_windows)
-    frames, flow = [], []
-    for start in starts:
-        *clip, following = clip_indices(len(video.frames), start, config)
-        frames.append(video.frames[clip])
-        after = video.frames[following] if following >= 0 else None
-        flow.append(optical_flow(frames[-1], after, config.flow).astype(np.float16))
-    return np.stack(frames), np.stack(flow)
+    windows = read_windows(path, config)
+    flow = [optical_flow(frames, following, config.flow) for frames, following in windows]
+    return np.stack([frames for frames, _ in windows]), np.stack(flow).astype(np.float16)
 
 
 class ClipStore:

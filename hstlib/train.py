@@ -3,7 +3,6 @@
 import logging
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +59,6 @@ def train(
     schedule: str = "constant",
     num_workers: int = 0,
     seed: int = 0,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
     """Train a model with Adam on cross-entropy.
 
@@ -75,7 +73,6 @@ def train(
         schedule: ``constant`` or ``cosine``.
         num_workers: Loader processes.
         seed: Of the order of the samples and the clip drawn from each.
-        on_epoch: Called with each epoch's record.
 
     Returns:
         One record per epoch.
@@ -94,25 +91,24 @@ def train(
     )
     optimiser = torch.optim.Adam(model.parameters(), learning_rate)
     records = []
-    bar = tqdm(range(epochs), desc="train", unit="epoch", disable=None)
-    for epoch in bar:
+    bar = tqdm(total=epochs * len(loader), desc="train", unit="step", disable=None)
+    for epoch in range(epochs):
         data.epoch = epoch
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * schedule_factor(schedule, epoch, epochs)
-        record = _train_epoch(model, loader, optimiser, epoch)
+        record = _train_epoch(model, loader, optimiser, epoch, bar)
         records.append(record)
         bar.set_postfix(loss=f"{record.loss:.3f}", top1=f"{record.train_top1:.3f}")
         log.info(
             "epoch %d/%d loss %.4f train top-1 %.3f %.1f s",
             epoch + 1, epochs, record.loss, record.train_top1, record.seconds,
         )  # fmt: skip
-        if on_epoch:
-            on_epoch(record)
+    bar.close()
     return records
 
 
 def _train_epoch(
-    model: nn.Module, loader: DataLoader, optimiser: torch.optim.Optimizer, epoch: int
+    model: nn.Module, loader: DataLoader, optimiser: torch.optim.Optimizer, epoch: int, bar: tqdm
 ) -> EpochRecord:
     model.train()
     device = next(model.parameters()).device
@@ -133,5 +129,6 @@ def _train_epoch(
         total += loss.item() * len(labels)
         hits += int((logits.argmax(1) == labels).sum())
         seen += len(labels)
+        bar.update()
     rate = optimiser.param_groups[0]["lr"]
     return EpochRecord(epoch, total / seen, hits / seen, rate, time.perf_counter() - begin)

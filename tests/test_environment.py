@@ -1,0 +1,50 @@
+"""One set of versions serves pip, conda and CI."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def name_of(requirement: str) -> str:
+    return re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-")
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {name_of(name): version for name, version in pairs}
+
+
+def version_tuple(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version))
+
+
+def test_every_dependency_is_pinned_within_its_range():
+    pinned = constraints()
+    for requirement in [*PROJECT["dependencies"], *sum(EXTRAS.values(), [])]:
+        name = name_of(requirement)
+        assert name in pinned, f"{name} has no version in constraints.txt"
+        for operator, bound in re.findall(r"(>=|<)([\w.]+)", requirement):
+            ours, theirs = version_tuple(pinned[name]), version_tuple(bound)
+            assert ours >= theirs if operator == ">=" else ours < theirs, requirement
+
+
+def test_conda_environment_installs_the_project_with_the_same_constraints():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
+    assert pip[0] == "--constraint constraints.txt"
+    (extras,) = re.findall(r"--editable \.\[(.+)\]", pip[1])
+    assert set(extras.split(",")) == set(EXTRAS)
+
+
+def test_conda_python_satisfies_the_project():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    (python,) = [d for d in environment["dependencies"] if str(d).startswith("python=")]
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    assert version_tuple(python) >= version_tuple(lowest)
