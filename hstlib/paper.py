@@ -45,3 +45,43 @@ DATASET_TITLES = {
     "demo-hmdb51": "drawn, HMDB51-like",
     "demo-ucf101": "drawn, UCF101-like",
 }
+
+
+@dataclass(frozen=True)
+class Equation:
+    """Where an equation of the paper stands in this project.
+
+    Attributes:
+        number: As printed.
+        code: The functions or modules that implement it, as ``module.name`` of ``hstlib``.
+        notebook: The chapter that derives it.
+        readings: Entries of the readings register that it needs.
+    """
+
+    number: int
+    code: tuple[str, ...]
+    notebook: str
+    readings: tuple[int, ...] = ()
+
+
+_REFORMER, _SPATIAL, _HYBRID = "02_reformer", "03_spatial_attention", "04_hybrid_attention"
+
+EQUATIONS = (
+    Equation(1, ("reformer.TemporalConvolution",), _REFORMER, (2, 3)),
+    Equation(2, ("ops.merge_windows",), _REFORMER, (7,)),
+    Equation(3, ("ops.window_statistics",), _REFORMER, (8,)),
+    Equation(4, ("ops.window_statistics",), _REFORMER, (8,)),
+    Equation(5, ("ops.normalise_windows", "ops.window_noise"), _REFORMER, (9,)),
+    Equation(6, ("ops.concat_windows",), _REFORMER, (10,)),
+    Equation(7, ("ops.previous_windows", "reformer.HResidualUnit"), _REFORMER, (11,)),
+    Equation(8, ("reformer.HResidualUnit",), _REFORMER, (12, 13)),
+    Equation(9, ("ops.masked_similarity", "reformer.HResidualUnit"), _REFORMER, (14,)),
+    Equation(10, ("ops.gelu_product",), _SPATIAL, (17,)),
+    Equation(11, ("ops.spatial_softmax",), _SPATIAL, (17,)),
+    Equation(12, ("attention.SpatialAttention",), _SPATIAL, (17,)),
+    Equation(13, ("ops.split_channels",), _HYBRID, (18,)),
+    Equation(14, ("ops.split_channels",), _HYBRID, (18,)),
+    Equation(15, ("attention.HybridAttention",), _HYBRID, (19,)),
+    Equation(16, ("ops.expand_channels",), _HYBRID, (19,)),
+    Equation(17, ("ops.block_in_attention", "attention.HybridAttention"), _HYBRID, (20,)),
+)
