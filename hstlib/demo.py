@@ -32,7 +32,7 @@ MOTION_PAIRS = {
 }
 APPEARANCE = {
     "demo-hmdb51": ("disc", "square", "triangle", "cross"),
-    "demo-ucf101": ("HorizontalStripes", "VerticalStripes", "Checks", "Dots"),
+    "demo-ucf101": ("HorizontalStripes", "VerticalStripes", "Checks", "Rings"),
 }
 
 
@@ -279,13 +279,13 @@ def _drift(rng: np.random.Generator, look: str):
     x, y = rng.uniform(0.42, 0.58) * WIDTH, rng.uniform(0.44, 0.56) * HEIGHT
     direction, way = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.15) * HEIGHT
     radius = rng.uniform(0.24, 0.32) * HEIGHT
-    period = rng.uniform(0.24, 0.32) * HEIGHT
+    period = rng.uniform(0.3, 0.38) * HEIGHT
 
     def paint(frame, t, colour, second):
         centre = (x + t * way * np.cos(direction), y + t * way * np.sin(direction))
         if look in SHAPES:
             return _polygon(frame, SHAPES[look] * radius + centre, colour)
-        return _texture(frame, look, centre, 1.2 * radius, period, colour, second)
+        return _texture(frame, look, centre, 1.35 * radius, period, colour, second)
 
     return paint
 
@@ -322,10 +322,10 @@ def _ring(frame: np.ndarray, centre: tuple, inner: float, outer: float, colour: 
 
 
 TEXTURES = {
-    "horizontalstripes": lambda across, down: down > 0,
-    "verticalstripes": lambda across, down: across > 0,
-    "checks": lambda across, down: across * down > 0,
-    "dots": lambda across, down: across + down > 0.9,
+    "horizontalstripes": lambda dx, dy: np.sin(2 * np.pi * dy) + 0 * dx > 0,
+    "verticalstripes": lambda dx, dy: np.sin(2 * np.pi * dx) + 0 * dy > 0,
+    "checks": lambda dx, dy: np.sin(2 * np.pi * dx) * np.sin(2 * np.pi * dy) > 0,
+    "rings": lambda dx, dy: np.sin(2 * np.pi * np.hypot(dx, dy)) > 0,
 }
 
 
@@ -336,8 +336,7 @@ def _texture(
     xs = np.arange(WIDTH, dtype=np.float32)[None]
     ys = np.arange(HEIGHT, dtype=np.float32)[:, None]
     dx, dy = (xs - centre[0]) / period, (ys - centre[1]) / period
-    across, down = np.sin(2 * np.pi * dx), np.sin(2 * np.pi * dy)
-    pattern = TEXTURES[look](across, down)
+    pattern = TEXTURES[look](dx, dy)
     inside = (np.abs(xs - centre[0]) < half) & (np.abs(ys - centre[1]) < half)
     frame[inside & pattern] = colour
     frame[inside & ~pattern] = second

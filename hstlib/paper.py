@@ -85,3 +85,36 @@ EQUATIONS = (
     Equation(16, ("ops.expand_channels",), _HYBRID, (19,)),
     Equation(17, ("ops.block_in_attention", "attention.HybridAttention"), _HYBRID, (20,)),
 )
+
+# Cells of Tables 1 and 3: height and width of the output, and the columns C3D, R2Plus1D, R3D, HST.
+ARCHITECTURE_COLUMNS = ("c3d", "r2plus1d", "r3d", "hst")
+_TOP_ROWS = (
+    ("224 x 224", "3x3, 64, stride 2", "3x3, 64, stride 2", "7x7, 3, stride 2", "1x1, 3, stride 1"),
+    ("112 x 112", "ReLU", "ReLU", "3x3 max pool, stride 2", "LeakyReLU"),
+)
+_LAST_ROW = ("7 x 7", *(("3x3 global average pool, 1024 FC, softmax",) * 4))
+
+
+def _stage_row(size: str, repeats: int, c3d: int, r2plus1d: int, mid: int) -> tuple[str, ...]:
+    """Compose one stage of Table 1 or 3 from what varies between its rows."""
+    wide = min(2 * c3d, 512)
+    return (
+        size,
+        f"[3x3, {c3d}; 3x3, {c3d}] x{repeats}; 3x3, {wide}",
+        f"[7x7, {mid}; 3x3, {r2plus1d}] x{repeats}",
+        f"[3x3, {c3d}; batch norm] x{repeats}; 3x3, {wide}",
+        f"[1x1, 64; three stages] x{repeats}; 3x3, 128",
+    )
+
+
+ARCHITECTURE = {
+    table: (
+        *_TOP_ROWS,
+        _stage_row("112 x 112", repeats[0], 64, 64, 3),
+        _stage_row("56 x 56", repeats[1], 128, 128, 64),
+        _stage_row("28 x 28", repeats[2], 256, 256, 128),
+        _stage_row("14 x 14", repeats[3], 512, 512, 256),
+        _LAST_ROW,
+    )
+    for table, repeats in {1: (4, 6, 6, 3), 3: (4, 3, 3, 3)}.items()
+}
