@@ -10,4 +10,11 @@ The public entry points live in the modules, one concept each:
 ``python -m hstlib --help`` lists what can be done from a shell.
 """
 
+import os
+
 __version__ = "0.1.0"
+
+# OpenCV reads these when it is imported. The errors of hstlib.video name the file and say what is
+# wrong with it, which OpenCV's own lines on stderr do not.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")

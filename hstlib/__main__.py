@@ -140,10 +140,12 @@ def predict(checkpoint: Positional[Path], videos: Positional[list[Path]], top: i
 
 def main() -> None:
     """Run a command; an error of the user's is one line, not a traceback."""
+    from hstlib.train import TrainingError
+
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, datefmt="%H:%M:%S")
     try:
         app.cli(prog="python -m hstlib", config=(tyro.conf.OmitArgPrefixes,))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

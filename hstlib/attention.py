@@ -48,10 +48,15 @@ class HybridAttention(nn.Module):
     Args:
         channels: C, even.
         reading: Of Eq. (17), see :func:`hstlib.ops.block_in_attention`.
+
+    Raises:
+        ValueError: If the reading is unknown.
     """
 
     def __init__(self, channels: int, reading: str = "equation"):
         super().__init__()
+        if reading not in ops.BLOCK_IN_READINGS:
+            raise ValueError(f"reading {reading!r} is unknown; use one of {ops.BLOCK_IN_READINGS}")
         self.channels, self.reading = channels, reading
         self.branches = nn.ModuleList(nn.Conv2d(2 * channels, 2 * channels, 1) for _ in range(2))
         self.weights = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(2))

@@ -111,13 +111,14 @@ def _check_demo(root: Path, name: str) -> None:
 def _hmdb51(root: Path, name: str, split: int) -> VideoSet:
     """Read ``<class>_test_split<n>.txt``: a file and 1 (train), 2 (test) or 0 (unused) a line."""
     lists = root / "testTrainMulti_7030_splits"
-    files = sorted(lists.glob(f"*_test_split{split}.txt"))
-    if not files:
-        raise ValueError(f"{lists}: no *_test_split{split}.txt; unpack the official split lists")
+    suffix = f"_test_split{split}.txt"
+    classes = tuple(sorted(f.name.removesuffix(suffix) for f in lists.glob(f"*{suffix}")))
+    if not classes:
+        raise ValueError(f"{lists}: no *{suffix}; unpack the official split lists")
     on_disk = _files_by_name(root / "hmdb51_org")
     subsets: dict[str, list[Sample]] = {"0": [], "1": [], "2": []}
-    classes = tuple(file.name.removesuffix(f"_test_split{split}.txt") for file in files)
-    for label, (class_name, file) in enumerate(zip(classes, files, strict=True)):
+    for label, class_name in enumerate(classes):
+        file = lists / f"{class_name}{suffix}"
         for number, line in enumerate(file.read_text().splitlines(), start=1):
             if not line.strip():
                 continue
@@ -125,7 +126,7 @@ def _hmdb51(root: Path, name: str, split: int) -> VideoSet:
             if tag not in subsets or not video:
                 raise ValueError(f"{file}:{number}: {line!r} is not '<file> <0, 1 or 2>'")
             path = on_disk.get(video.lower(), root / "hmdb51_org" / class_name / video)
-            title = video.partition(f"_{class_name}_")[0]
+            title = video.rpartition(f"_{class_name}_")[0]
             subsets[tag].append(Sample(path, label, f"{title}_{class_name}"))
     return VideoSet(name, classes, tuple(subsets["1"]), tuple(subsets["2"]), tuple(subsets["0"]))
 
@@ -133,11 +134,19 @@ def _hmdb51(root: Path, name: str, split: int) -> VideoSet:
 def _ucf101(root: Path, name: str, split: int) -> VideoSet:
     """Read ``classInd.txt``, ``trainlist0<n>.txt`` and ``testlist0<n>.txt``."""
     lists = root / "ucfTrainTestlist"
-    if not (lists / "classInd.txt").is_file():
-        raise ValueError(f"{lists}/classInd.txt is missing; unpack the official split lists")
-    classes = tuple(
-        line.split()[1] for line in (lists / "classInd.txt").read_text().splitlines() if line
+    index, train, test = (
+        lists / name
+        for name in ("classInd.txt", f"trainlist{split:02d}.txt", f"testlist{split:02d}.txt")
     )
+    for file in (index, train, test):
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; unpack the official split lists")
+    classes = []
+    for number, line in enumerate(index.read_text().splitlines(), start=1):
+        if line.strip():
+            if len(line.split()) != 2:
+                raise ValueError(f"{index}:{number}: {line!r} is not '<label> <class>'")
+            classes.append(line.split()[1])
     labels = {class_name.lower(): label for label, class_name in enumerate(classes)}
     videos = next(
         (root / d for d in ("UCF-101", "UCF101") if (root / d).is_dir()), root / "UCF-101"
@@ -158,10 +167,7 @@ def _ucf101(root: Path, name: str, split: int) -> VideoSet:
             samples.append(Sample(path, labels[class_name.lower()], group))
         return tuple(samples)
 
-    return VideoSet(
-        name, classes, read(lists / f"trainlist{split:02d}.txt"),
-        read(lists / f"testlist{split:02d}.txt"),
-    )  # fmt: skip
+    return VideoSet(name, tuple(classes), read(train), read(test))
 
 
 def _class_folders(root: Path, split: int) -> VideoSet:
@@ -169,19 +175,22 @@ def _class_folders(root: Path, split: int) -> VideoSet:
 
     The group of a file is its name up to the last underscore: ``seq01`` of ``seq01_004.avi``.
     """
-    folders = sorted(p for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
-    classes = tuple(folder.name for folder in folders)
-    samples = [
-        Sample(path, label, path.stem.rpartition("_")[0] or path.stem)
-        for label, folder in enumerate(folders)
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in VIDEO_SUFFIXES
-    ]
-    if not samples:
+    files = sorted(p for p in root.glob("*/*") if p.suffix.lower() in VIDEO_SUFFIXES)
+    if not files:
         raise ValueError(f"{root}: no videos; expected <class>/<file> with one of {VIDEO_SUFFIXES}")
+    classes = tuple(sorted({path.parent.name for path in files}))
+    samples = [
+        Sample(path, classes.index(path.parent.name), path.stem.rpartition("_")[0] or path.stem)
+        for path in files
+    ]
     held_out = set(sorted({s.group for s in samples})[split - 1 :: 3])
     train = tuple(s for s in samples if s.group not in held_out)
     test = tuple(s for s in samples if s.group in held_out)
+    if not train or not test:
+        raise ValueError(
+            f"{root}: {len(train)} training and {len(test)} test videos in split {split}; three "
+            "groups are needed, and a file's group is its name up to the last underscore"
+        )
     return VideoSet(root.name, classes, train, test)
 
 

@@ -9,6 +9,7 @@ a split, as in the real data sets.
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -73,8 +74,10 @@ def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = Non
         ``root``.
 
     Raises:
-        ValueError: If ``root`` holds something else than a drawn corpus.
+        ValueError: If the name is unknown, or ``root`` holds something else than a drawn corpus.
     """
+    if dataset not in MOTION_PAIRS:
+        raise ValueError(f"demo corpus {dataset!r} is unknown; use one of {[*MOTION_PAIRS]}")
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     identity = {"dataset": dataset, "seed": seed, "code": code}
     if root.exists():
@@ -82,16 +85,18 @@ def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = Non
             raise ValueError(f"{root} exists and is not a drawn corpus; move it away")
         if json.loads((root / MARKER).read_text()) == identity:
             return root
-        shutil.rmtree(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
         plan = _plan_hmdb51 if dataset == "demo-hmdb51" else _plan_ucf101
         clips = plan(unfinished, seed)
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+        context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
+        with ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
             list(pool.map(draw_clip, clips, chunksize=16))
         (unfinished / MARKER).write_text(json.dumps(identity))
         unfinished.chmod(0o755)
+        if root.exists():
+            shutil.rmtree(root)
         _publish(unfinished, root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -279,13 +284,13 @@ def _drift(rng: np.random.Generator, look: str):
     x, y = rng.uniform(0.42, 0.58) * WIDTH, rng.uniform(0.44, 0.56) * HEIGHT
     direction, way = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.15) * HEIGHT
     radius = rng.uniform(0.24, 0.32) * HEIGHT
-    period = rng.uniform(0.3, 0.38) * HEIGHT
+    half, period = rng.uniform(0.38, 0.46) * HEIGHT, rng.uniform(0.42, 0.52) * HEIGHT
 
     def paint(frame, t, colour, second):
         centre = (x + t * way * np.cos(direction), y + t * way * np.sin(direction))
         if look in SHAPES:
             return _polygon(frame, SHAPES[look] * radius + centre, colour)
-        return _texture(frame, look, centre, 1.35 * radius, period, colour, second)
+        return _texture(frame, look, centre, half, period, colour, second)
 
     return paint
 

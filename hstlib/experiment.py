@@ -5,6 +5,7 @@ import logging
 import platform
 import subprocess
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ from hstlib.demo import class_kinds, reverse_classes
 from hstlib.evaluate import score_videos, summarise
 from hstlib.hst import HST
 from hstlib.metrics import count_parameters
-from hstlib.results import Row, write_row
+from hstlib.results import Row, load_row, write_row
 from hstlib.store import ClipStore, prepare_store
 from hstlib.train import EpochRecord, pick_device, seed_torch, train
 
@@ -71,11 +72,21 @@ def run(config: TrainConfig, results: Path) -> Row:
         The row.
 
     Raises:
-        ValueError: If the data set is not there, or no training video can be read.
+        ValueError: If the data set is not there, no training video can be read, the model cannot
+            take such clips, or the results hold the run with other settings.
         hstlib.train.TrainingError: If the loss is not finite.
     """
+    _keep_other_run(results / f"{config.run_id}.json", config)
     with _log_file(results / "logs" / f"{config.run_id}.log"):
         return _run(config, results)
+
+
+def _keep_other_run(path: Path, config: TrainConfig) -> None:
+    """Refuse to replace the row of a run with other settings."""
+    if path.is_file() and load_row(path).config != config:
+        raise ValueError(
+            f"{path} holds a run with other settings; move it away or name another results folder"
+        )
 
 
 @contextmanager
@@ -88,8 +99,8 @@ def _log_file(path: Path) -> Iterator[None]:
     log.setLevel(logging.INFO)
     try:
         yield
-    except Exception:
-        log.exception("the run failed")
+    except Exception as error:
+        handler.stream.write("".join(traceback.format_exception(error)))
         raise
     finally:
         log.removeHandler(handler)
@@ -99,6 +110,7 @@ def _log_file(path: Path) -> Iterator[None]:
 def _run(config: TrainConfig, results: Path) -> Row:
     begin = time.perf_counter()
     data = load_dataset(config.dataset, config.data_dir, config.split)
+    _check_fit(config, len(data.classes))
     store = open_store(data, config.clip)
     readable = [sample for sample in data.train if sample.path in store]
     if not readable:
@@ -126,6 +138,14 @@ def _run(config: TrainConfig, results: Path) -> Row:
     write_row(row, results)
     log.info("%s: test top-1 %.4f of %d videos", row.run_id, row.test["top1"], row.test["videos"])
     return row
+
+
+def _check_fit(config: TrainConfig, num_classes: int) -> None:
+    """Run an empty clip through the model before hours go into decoding clips it cannot take."""
+    with torch.device("meta"), torch.no_grad():
+        model = build_model(config.model, num_classes, config.backbone).eval()
+        shape = (config.clip.num_frames, config.clip.size, config.clip.size)
+        model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
 
 
 def _row(
@@ -216,7 +236,10 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainCo
     except Exception as error:
         raise ValueError(f"{path}: not a checkpoint of hstlib ({error})") from error
     model = build_model(config.model, len(classes), config.backbone)
-    load_model(model, str(path), device=device)
+    try:
+        load_model(model, str(path), device=device)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not a checkpoint of hstlib as it is now ({error})") from error
     return model.to(device).eval(), config, classes
 
 

@@ -49,7 +49,7 @@ class HST(nn.Module):
         attention: Reading of Eq. (17), see :func:`hstlib.ops.block_in_attention`.
 
     Raises:
-        ValueError: If the backbone is unknown.
+        ValueError: If the backbone or the reading is unknown.
     """
 
     def __init__(self, num_classes: int, backbone: str = "resnet21", attention: str = "equation"):
@@ -127,7 +127,7 @@ def check_flow(flow: Tensor, clips: Tensor) -> None:
     """Refuse flow that does not belong to the clips.
 
     Args:
-        flow: To be of shape (B, 2, 16, H, W) and of the clips' type.
+        flow: To be of shape (B, 2, 16, H, W) and floating point.
         clips: Shape (B, 3, 16, H, W).
 
     Raises:

@@ -1,6 +1,5 @@
 """Results rows on disk, and the tables made of them beside the paper's numbers."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,13 +70,19 @@ def load_rows(folder: Path) -> list[Row]:
     Raises:
         ValueError: If a file is not a row; the message names it.
     """
-    rows = []
-    for path in sorted(folder.glob("*.json")):
-        try:
-            rows.append(Row.model_validate(json.loads(path.read_text())))
-        except (ValidationError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: not a results row: {error}") from error
-    return rows
+    return [load_row(path) for path in sorted(folder.glob("*.json"))]
+
+
+def load_row(path: Path) -> Row:
+    """Read one row.
+
+    Raises:
+        ValueError: If the file is not a row; the message names it.
+    """
+    try:
+        return Row.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ValueError(f"{path}: not a results row: {error}") from error
 
 
 def comparison_table(table: int, rows: Sequence[Row], parameters: dict[str, int]) -> pd.DataFrame:
@@ -120,7 +125,8 @@ def _accuracy(paper: PaperRow, rows: Sequence[Row]) -> str:
     if not found:
         return NOT_RUN
     mean = sum(row.test["top1"] for row in found) / len(found)
-    return f"{100 * mean:.2f} ({len(found)} runs)"
+    settings = {f"{r.config.epochs} epochs, {r.config.clip.size} pixels" for r in found}
+    return f"{100 * mean:.2f} (runs: {len(found)}; {' and '.join(sorted(settings))})"
 
 
 def demo_table(rows: Sequence[Row]) -> pd.DataFrame:

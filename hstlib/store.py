@@ -23,6 +23,8 @@ from hstlib.flow import optical_flow
 from hstlib.video import VideoError, clip_indices, read_video, window_starts
 
 INDEX = "index.json"
+VERSION = 1
+"""Of what clips hold; to be raised when decoding, resizing or flow changes."""
 
 
 def read_windows(path: Path, config: ClipConfig) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -118,8 +120,9 @@ class ClipStore:
 
 
 def store_key(paths: Sequence[Path], config: ClipConfig) -> str:
-    """Return a name that changes with the settings and with the files' names, sizes and times."""
-    digest = hashlib.sha256(config.model_dump_json().encode())
+    """Return a name that changes with settings, decoder, and the files' names, sizes and times."""
+    decoder = f"store {VERSION}, OpenCV {cv2.__version__}"
+    digest = hashlib.sha256(f"{decoder}, {config.model_dump_json()}".encode())
     for path in paths:
         stat = path.stat() if path.is_file() else None
         digest.update(f"{path}|{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())

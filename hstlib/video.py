@@ -4,18 +4,13 @@ Frame counts in headers are wrong in most files and seeking by frame number is i
 is always decoded from its first frame to its last and the frames are counted on the way.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-# The errors below name the file and say what is wrong, which these logs do not.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+import cv2
+import numpy as np
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-
-from hstlib.config import ClipConfig  # noqa: E402
+from hstlib.config import ClipConfig
 
 # Intact files of HMDB51 and UT-Interaction announce up to 2 frames more than they hold, and
 # containers without an index announce duration x rate; more than this is a damaged file.
@@ -120,9 +115,11 @@ def _open(path: Path) -> cv2.VideoCapture:
         raise VideoError(f"{path}: empty, 0 bytes; fetch the file again")
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     if not capture.isOpened():
+        with path.open("rb") as file:
+            begin = file.read(8)
         raise VideoError(
             f"{path}: not a video that OpenCV can open ({path.stat().st_size} bytes, "
-            f"begins with {path.open('rb').read(8)!r}); fetch the file again"
+            f"begins with {begin!r}); fetch the file again"
         )
     return capture
 

@@ -68,7 +68,7 @@ def real_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HST_DATA", str(folder / "data"))
         papermill.execute_notebook(
-            ROOT / "notebooks/05_train.ipynb",
+            ROOT / "notebooks/06_train.ipynb",
             folder / "out.ipynb",
             parameters={
                 "dataset": "folder",

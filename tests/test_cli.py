@@ -1,0 +1,165 @@
+import subprocess
+import sys
+
+import pytest
+
+from hstlib.__main__ import main
+from hstlib.paper import PAPER_ROWS
+from hstlib.results import load_rows
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run a command line; returns its standard output, lines."""
+
+    def call(*arguments) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["hstlib", *map(str, arguments)])
+        main()
+        return capsys.readouterr().out.splitlines()
+
+    return call
+
+
+def test_help_names_every_verb(cli, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli("--help")
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for verb in ("demo", "prepare", "params", "train", "evaluate", "predict"):
+        assert verb in shown
+
+
+@pytest.mark.parametrize("verb", ["demo", "prepare", "params", "train", "evaluate", "predict"])
+def test_every_verb_has_help(cli, verb):
+    with pytest.raises(SystemExit) as ended:
+        cli(verb, "--help")
+    assert ended.value.code == 0
+
+
+def test_params_prints_the_eight_rows_beside_the_papers(cli):
+    lines = cli("params")
+    assert len(lines) == len(PAPER_ROWS) == 8
+    for line, row in zip(lines, PAPER_ROWS, strict=True):
+        assert line.startswith(f"Table {row.table}  {row.title}")
+        assert f" {row.parameters} M" in line
+    assert lines[3].endswith(" 35,544,530")
+
+
+def test_an_unknown_setting_is_refused(cli):
+    with pytest.raises(SystemExit) as ended:
+        cli("train", "--modle", "hst")
+    assert ended.value.code == 2
+
+
+def one_line_error(cli, *arguments) -> str:
+    with pytest.raises(SystemExit) as ended:
+        cli(*arguments)
+    message = ended.value.code
+    assert message.startswith("error: ") and "\n" not in message
+    return message
+
+
+def test_a_missing_data_set_is_one_line(cli, tmp_path):
+    message = one_line_error(cli, "train", "--dataset", "hmdb51", "--results", tmp_path)
+    assert "unpack the official split lists" in message
+
+
+def test_an_error_prints_no_traceback(tmp_path):
+    command = [sys.executable, "-m", "hstlib", "train", "--dataset", "ucf101"]
+    ended = subprocess.run(
+        [*command, "--results", tmp_path / "results"], capture_output=True, text=True
+    )
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_missing_demo_corpus_says_how_to_draw_it(cli):
+    assert "hstlib demo" in one_line_error(cli, "prepare", "--dataset", "demo-hmdb51")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_a_missing_checkpoint_is_one_line(cli, tmp_path, verb):
+    arguments = [tmp_path / "none.safetensors", *([tmp_path / "a.avi"] * (verb == "predict"))]
+    assert "no such checkpoint" in one_line_error(cli, verb, *arguments)
+
+
+def test_a_loss_that_is_not_finite_is_one_line(cli, class_folders, in_its_data_root, tmp_path):
+    message = one_line_error(
+        cli, "train", "--dataset", "folder", "--data-dir", class_folders, "--model", "r3d",
+        "--backbone", "demo", "--epochs", 9, "--batch-size", 4, "--learning-rate", 1e30,
+        "--device", "cpu", "--size", 16, "--num-windows", 2, "--results", tmp_path,
+    )  # fmt: skip
+    assert "loss is nan" in message
+
+
+def test_train_writes_a_row(cli, class_folders, in_its_data_root, tmp_path):
+    lines = cli(
+        "train", "--dataset", "folder", "--data-dir", class_folders, "--model", "c3d",
+        "--backbone", "demo", "--epochs", 1, "--batch-size", 4, "--seed", 2,
+        "--device", "cpu", "--size", 16, "--num-windows", 2, "--results", tmp_path,
+    )  # fmt: skip
+    (row,) = load_rows(tmp_path)
+    assert row.run_id == "moves-c3d-demo-s1-seed2"
+    assert lines == [f"{row.run_id}: test top-1 {row.test['top1']:.4f} of 4 videos"]
+
+
+def test_evaluate_prints_the_numbers_of_the_row(cli, finished_run, in_its_data_root):
+    lines = cli("evaluate", finished_run.checkpoint)
+    assert lines == [f"{name} {value:.4g}" for name, value in finished_run.row.test.items()]
+
+
+def test_evaluate_refuses_other_classes(
+    cli, finished_run, in_its_data_root, tmp_path, video_file, moving
+):
+    for group in range(3):
+        video_file(tmp_path / "other" / "up" / f"seq{group}_0.avi", moving(seed=group))
+    message = one_line_error(
+        cli, "evaluate", finished_run.checkpoint, "--data-dir", tmp_path / "other"
+    )
+    assert "was trained on classes ['left', 'right']" in message
+
+
+def test_predict_prints_a_line_per_video(cli, finished_run, class_folders):
+    videos = sorted(class_folders.rglob("*.avi"))[:2]
+    lines = cli("predict", finished_run.checkpoint, *videos, "--top", 2)
+    assert len(lines) == 2
+    for line, video in zip(lines, videos, strict=True):
+        path, *guesses = line.split("  ")
+        names, probabilities = zip(*(guess.split() for guess in guesses), strict=True)
+        assert path == str(video) and set(names) == {"left", "right"}
+        assert float(probabilities[0]) >= float(probabilities[1])
+        assert sum(map(float, probabilities)) == pytest.approx(1, abs=2e-3)
+
+
+def test_predict_goes_on_after_a_file_that_cannot_be_used(
+    cli, finished_run, class_folders, tmp_path, capsys
+):
+    (tmp_path / "empty.avi").touch()
+    good = next(class_folders.rglob("*.avi"))
+    with pytest.raises(SystemExit) as ended:
+        cli("predict", finished_run.checkpoint, tmp_path / "empty.avi", good)
+    out, err = capsys.readouterr()
+    assert ended.value.code == "1 of 2 files cannot be used"
+    assert out.startswith(str(good)) and len(out.splitlines()) == 1
+    assert "empty.avi: empty, 0 bytes" in err
+
+
+def test_prepare_lists_what_cannot_be_used(cli, class_folders, tmp_path, inline_pool):
+    root = tmp_path / "videos"
+    for path in class_folders.rglob("seq0[012]*.avi"):
+        copy = root / path.relative_to(class_folders)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    (root / "left" / "seq03_1.avi").touch()
+    lines = cli("prepare", "--dataset", "folder", "--data-dir", root, "--size", 16)
+    assert lines[0].startswith(str(tmp_path / "data-root" / "store"))
+    assert lines[0].endswith(": 6 videos") and lines[1] == "1 files cannot be used:"
+    assert lines[2].startswith(str(root / "left" / "seq03_1.avi")) and len(lines) == 3
+
+
+def test_demo_draws_both_corpora_under_the_data_root(cli, inline_pool, monkeypatch, tmp_path):
+    monkeypatch.setattr("hstlib.demo.draw_clip", lambda clip: None)
+    roots = [tmp_path / "data-root" / "demo" / name for name in ("hmdb51", "ucf101")]
+    assert cli("demo", "--seed", 3) == [str(root) for root in roots]
+    assert all((root / "DEMO.json").is_file() for root in roots)

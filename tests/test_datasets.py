@@ -1,0 +1,376 @@
+import re
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from hstlib.config import ClipConfig
+from hstlib.datasets import (
+    RGB_MEAN,
+    RGB_STD,
+    Sample,
+    VideoDataset,
+    VideoSet,
+    hmdb51_tags,
+    load_dataset,
+    normalise,
+)
+from hstlib.demo import MARKER
+from hstlib.store import prepare_store
+
+LISTS = "testTrainMulti_7030_splits"
+CARTWHEEL = "Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi"
+
+
+def groups_of(samples: tuple[Sample, ...]) -> set[tuple[int, str]]:
+    return {(sample.label, sample.group) for sample in samples}
+
+
+def copied(root, tmp_path):
+    return shutil.copytree(root, tmp_path / root.name)
+
+
+# HMDB51
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_hmdb51_tags_of_the_lists_are_train_test_and_unused(hmdb51_root, split):
+    data = load_dataset("hmdb51", hmdb51_root, split)
+    assert (len(data.train), len(data.test), len(data.unused)) == (2 * 51, 51, 51)
+    assert data.classes == tuple(f"class_{i:02d}" for i in range(51))
+    for part in (data.train, data.test, data.unused):
+        assert all(data.classes[s.label] in s.path.name for s in part)
+    tested = {s.path.name for s in data.test}
+    assert (
+        f"Film_{(2 + split - 1) % 4}_class_00_f_nm_np1_fr_goo_{(2 + split - 1) % 4}.avi" in tested
+    )
+
+
+def test_hmdb51_samples_are_the_same_in_every_split(hmdb51_root):
+    paths = [[s.path for s in load_dataset("hmdb51", hmdb51_root, n).samples] for n in (1, 2, 3)]
+    assert paths[0] == paths[1] == paths[2] == sorted(paths[0])
+    assert len(set(paths[0])) == 4 * 51
+
+
+def test_hmdb51_missing_lists_the_files_that_are_not_there(hmdb51_root):
+    data = load_dataset("hmdb51", hmdb51_root)
+    assert len(data.missing) == 4 * 51 - 2
+    there = {s.path for s in data.samples} - set(data.missing)
+    assert {path.name[:6] for path in there} == {"Film_0", "Film_2"}
+    assert all(path.parent.name == "class_07" for path in there)
+
+
+def one_class_lists(root, lines):
+    """Write lists of 51 classes, the last of which is ``pour`` with these lines."""
+    (root / LISTS).mkdir(parents=True)
+    for name in (*(f"class_{i:02d}" for i in range(50)), "pour"):
+        text = lines if name == "pour" else f"Film_{name}_f_nm_np1_fr_goo_0.avi 1 \n"
+        (root / LISTS / f"{name}_test_split1.txt").write_text(text)
+    return root
+
+
+def test_hmdb51_group_is_the_title(tmp_path):
+    names = ["Bar_0_pour_u_nm_np1_fr_goo_0.avi", "Bar_0_pour_u_cm_np2_le_bad_1.avi"]
+    root = one_class_lists(tmp_path / "hmdb51", "".join(f"{name} 2 \n" for name in names))
+    assert len(groups_of(load_dataset("hmdb51", root).test)) == 1
+
+
+def test_hmdb51_group_is_the_title_where_that_holds_the_name_of_the_class(tmp_path):
+    names = [
+        "How_to_pour_beer_pour_u_nm_np1_fr_goo_0.avi",
+        "How_to_pour_wine_pour_u_nm_np1_fr_med_0.avi",
+    ]
+    root = one_class_lists(tmp_path / "hmdb51", "".join(f"{name} 2 \n" for name in names))
+    assert len(groups_of(load_dataset("hmdb51", root).test)) == 2
+
+
+@pytest.mark.parametrize("line", ["a_pour_u_nm_np1_fr_goo_0.avi 3", "a.avi", "1", "a.avi 1 x"])
+def test_hmdb51_malformed_line_is_shown_with_its_file_and_number(tmp_path, line):
+    root = one_class_lists(tmp_path / "hmdb51", f"a_pour_u_nm_np1_fr_goo_0.avi 1\n\n{line}\n")
+    with pytest.raises(ValueError, match=r"pour_test_split1\.txt:3: "):
+        load_dataset("hmdb51", root)
+
+
+def test_hmdb51_with_another_number_of_classes_is_refused(hmdb51_root, tmp_path):
+    root = copied(hmdb51_root, tmp_path)
+    (root / LISTS / "class_50_test_split1.txt").unlink()
+    with pytest.raises(ValueError, match="has 51 classes, the lists here have 50"):
+        load_dataset("hmdb51", root)
+
+
+def test_two_files_of_one_name_are_refused(hmdb51_root, tmp_path):
+    root = copied(hmdb51_root, tmp_path)
+    video = next((root / "hmdb51_org").rglob("*.avi"))
+    (root / "hmdb51_org" / "copy").mkdir()
+    shutil.copy(video, root / "hmdb51_org" / "copy")
+    with pytest.raises(ValueError, match="have the same name; remove one"):
+        load_dataset("hmdb51", root)
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_real_hmdb51_lists(real_clips, split):
+    data = load_dataset("hmdb51", real_clips / "hmdb51", split)
+    assert (len(data.train), len(data.test), len(data.unused)) == (3570, 1530, 1666)
+    assert set(Counter(s.label for s in data.train).values()) == {70}
+    assert set(Counter(s.label for s in data.test).values()) == {30}
+    assert len(data.samples) == len({s.path for s in data.samples}) == 6766
+    assert len(data.missing) == 6766 - 3
+    assert all(hmdb51_tags(s.path.name) for s in data.samples)
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
+def test_real_lists_have_no_group_on_both_sides(real_clips, name, split):
+    data = load_dataset(name, real_clips / name, split)
+    assert not groups_of(data.train) & groups_of(data.test)
+
+
+# UCF101
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_ucf101_lists(ucf101_root, split):
+    data = load_dataset("ucf101", ucf101_root, split)
+    assert (len(data.classes), len(data.train), len(data.test)) == (101, 202, 101)
+    assert data.classes[0] == "HandStandPushups" and not data.unused
+    assert all(f"_g{split:02d}_" in s.path.name for s in data.test)
+    assert not groups_of(data.train) & groups_of(data.test)
+    assert Counter(s.label for s in data.train) == dict.fromkeys(range(101), 2)
+
+
+def test_ucf101_lines_end_in_cr_lf(ucf101_root):
+    assert b"\r\n" in (ucf101_root / "ucfTrainTestlist" / "testlist01.txt").read_bytes()
+    data = load_dataset("ucf101", ucf101_root)
+    assert not any("\r" in str(s.path) + s.group for s in data.samples)
+
+
+def test_ucf101_files_are_found_whatever_their_capitals(ucf101_root):
+    data = load_dataset("ucf101", ucf101_root)
+    there = {s.path.name for s in data.samples} - {path.name for path in data.missing}
+    assert there == {f"v_HandstandPushups_g{g:02d}_c01.avi" for g in (1, 2)}
+    assert {s.label for s in data.samples if "Handstand" in s.path.name} == {0}
+
+
+def test_ucf101_without_class_folders(ucf101_root, tmp_path):
+    root = copied(ucf101_root, tmp_path)
+    (root / "UCF101").mkdir()
+    for video in (root / "UCF-101").rglob("*.avi"):
+        video.rename(root / "UCF101" / video.name)
+    shutil.rmtree(root / "UCF-101")
+    assert len(load_dataset("ucf101", root).missing) == 3 * 101 - 2
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "place"),
+    [
+        ("trainlist01.txt", "Class001/v_Class001_g02_c01.avi 2\r\nNoClass/a.avi 3\r\n", ":2: "),
+        ("testlist01.txt", "v_Class001_g01_c01.avi\r\n", ":1: "),
+        ("classInd.txt", "1 HandStandPushups\r\n2\r\n", ":2: "),
+    ],
+)
+def test_ucf101_malformed_line_is_shown_with_its_file_and_number(
+    ucf101_root, tmp_path, file, text, place
+):
+    root = copied(ucf101_root, tmp_path)
+    (root / "ucfTrainTestlist" / file).write_bytes(text.encode())
+    with pytest.raises(ValueError, match=file.replace(".", r"\.") + place):
+        load_dataset("ucf101", root)
+
+
+@pytest.mark.parametrize("file", ["classInd.txt", "trainlist01.txt", "testlist01.txt"])
+def test_ucf101_missing_list_is_named(ucf101_root, tmp_path, file):
+    root = copied(ucf101_root, tmp_path)
+    (root / "ucfTrainTestlist" / file).unlink()
+    with pytest.raises(ValueError, match=f"{file}.*unpack the official split lists"):
+        load_dataset("ucf101", root)
+
+
+@pytest.mark.parametrize(
+    ("split", "train", "test"), [(1, 9537, 3783), (2, 9586, 3734), (3, 9624, 3696)]
+)
+def test_real_ucf101_lists(real_clips, split, train, test):
+    data = load_dataset("ucf101", real_clips / "ucf101", split)
+    assert (len(data.train), len(data.test)) == (train, test)
+    assert len(data.samples) == len({s.path for s in data.samples}) == 13320
+    assert len(data.missing) == 13320 - 4
+    assert len(groups_of(data.samples)) == 101 * 25
+
+
+def test_real_ucf101_files_are_on_the_known_side(real_clips):
+    data = load_dataset("ucf101", real_clips / "ucf101", 1)
+    tested = {data.classes[s.label] for s in data.test if s.path.is_file()}
+    trained = {data.classes[s.label] for s in data.train if s.path.is_file()}
+    assert tested == {"ApplyEyeMakeup", "BaseballPitch", "Basketball"}
+    assert trained == {"SoccerJuggling"}
+
+
+# Which data set
+
+
+def test_unknown_data_set_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="'kinetics' is unknown.*hmdb51.*folder"):
+        load_dataset("kinetics")
+
+
+@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
+def test_data_set_that_is_not_there_says_where_it_was_looked_for(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"data-root.{name}.*unpack the official split lists"):
+        load_dataset(name)
+
+
+def test_the_default_place_is_under_the_data_root(hmdb51_root, tmp_path):
+    (tmp_path / "data-root").mkdir()
+    (tmp_path / "data-root" / "hmdb51").symlink_to(hmdb51_root)
+    assert len(load_dataset("hmdb51").train) == 102
+
+
+@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
+def test_a_real_corpus_is_no_demo_corpus(request, name):
+    root = request.getfixturevalue(f"{name}_root")
+    with pytest.raises(ValueError, match=f"holds no demo corpus.*'demo-{name}'.*hstlib demo"):
+        load_dataset(f"demo-{name}", root)
+
+
+@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
+def test_a_demo_corpus_is_no_real_corpus(request, tmp_path, name):
+    root = copied(request.getfixturevalue(f"{name}_root"), tmp_path)
+    (root / MARKER).write_text("{}")
+    with pytest.raises(ValueError, match=f"is a drawn demo corpus.*'{name}'"):
+        load_dataset(name, root)
+
+
+# Folders of classes
+
+
+def test_folders_are_the_classes(class_folders):
+    data = load_dataset("folder", class_folders)
+    assert (data.name, data.classes) == ("moves", ("left", "right"))
+    assert all(data.classes[s.label] == s.path.parent.name for s in data.samples)
+    assert len(data.samples) == 12 and not data.missing
+
+
+def test_every_group_is_tested_once_and_never_trained_then(class_folders):
+    tested = []
+    for split in (1, 2, 3):
+        data = load_dataset("folder", class_folders, split)
+        held_out = {s.group for s in data.test}
+        assert not held_out & {s.group for s in data.train}
+        tested += held_out
+    assert sorted(tested) == [f"seq{i:02d}" for i in range(6)]
+
+
+def test_files_that_are_no_videos_are_left_out(class_folders, tmp_path):
+    root = copied(class_folders, tmp_path)
+    (root / "left" / "notes.txt").write_text("no video")
+    (root / "README.md").write_text("no class")
+    assert len(load_dataset("folder", root).samples) == 12
+
+
+def test_folder_needs_a_place():
+    with pytest.raises(ValueError, match="'folder' needs data_dir"):
+        load_dataset("folder")
+
+
+def test_folder_without_videos_is_named(tmp_path):
+    with pytest.raises(ValueError, match="empty: no videos"):
+        load_dataset("folder", tmp_path / "empty")
+
+
+@pytest.mark.parametrize(("groups", "split"), [(1, 1), (2, 3)])
+def test_folder_with_too_few_groups_for_a_split_is_refused(class_folders, tmp_path, groups, split):
+    root = copied(class_folders, tmp_path)
+    for path in root.rglob("*.avi"):
+        if int(path.name[3:5]) >= groups:
+            path.unlink()
+    with pytest.raises(ValueError, match=re.escape(str(root))):
+        load_dataset("folder", root, split)
+
+
+# Tensors
+
+
+@pytest.fixture
+def store(class_folders, tmp_path, inline_pool):
+    paths = sorted(class_folders.rglob("*.avi"))
+    return prepare_store(paths, ClipConfig(size=16, num_windows=3), tmp_path / "store")
+
+
+@pytest.fixture
+def samples(class_folders):
+    return load_dataset("folder", class_folders).samples
+
+
+def test_a_sample_is_frames_flow_and_label(store, samples):
+    frames, flow, label = VideoDataset(samples, store, random_window=True)[0]
+    assert frames.shape == (16, 16, 16, 3) and frames.dtype == torch.uint8
+    assert flow.shape == (2, 16, 16, 16) and flow.dtype == torch.float16
+    assert label == samples[0].label
+
+
+def test_without_random_window_every_clip_comes(store, samples):
+    data = VideoDataset(samples, store, random_window=False)
+    frames, flow, _ = data[3]
+    assert len(data) == 12
+    assert frames.shape == (3, 16, 16, 16, 3) and flow.shape == (3, 2, 16, 16, 16)
+
+
+def windows_drawn(store, samples, seed: int, epoch: int) -> list[int]:
+    data = VideoDataset(samples, store, random_window=True, seed=seed)
+    data.epoch = epoch
+    every = [store.read_all(s.path)[0] for s in samples]
+    return [
+        next(w for w in range(3) if np.array_equal(every[i][w], data[i][0].numpy()))
+        for i in range(len(samples))
+    ]
+
+
+def test_the_random_window_is_a_function_of_seed_epoch_and_index(store, samples):
+    drawn = windows_drawn(store, samples, seed=3, epoch=5)
+    assert drawn == windows_drawn(store, samples, seed=3, epoch=5)
+    assert drawn != windows_drawn(store, samples, seed=4, epoch=5)
+    assert drawn != windows_drawn(store, samples, seed=3, epoch=6)
+    assert set(drawn) == {0, 1, 2}
+    for index, window in enumerate(drawn):
+        assert window == np.random.default_rng((3, 5, index)).integers(3)
+
+
+def test_normalise_by_hand():
+    frames = torch.tensor([[[[0, 255, 51]]]], dtype=torch.uint8)
+    expected = [(v - m) / s for v, m, s in zip((0, 1, 0.2), RGB_MEAN, RGB_STD, strict=True)]
+    assert_close(normalise(frames), torch.tensor(expected).view(3, 1, 1, 1))
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 5)])
+def test_normalise_puts_channels_before_frames(batch):
+    frames = torch.randint(0, 256, (*batch, 4, 6, 7, 3), dtype=torch.uint8)
+    clips = normalise(frames)
+    assert clips.shape == (*batch, 3, 4, 6, 7) and clips.dtype == torch.float32
+    green = (frames[..., 1] / 255 - RGB_MEAN[1]) / RGB_STD[1]
+    assert_close(clips.select(-4, 1), green)
+
+
+@pytest.mark.parametrize(
+    "frames", [torch.zeros(4, 6, 7, 3), torch.zeros(4, 3, 6, 7, dtype=torch.uint8)]
+)
+def test_normalise_shows_shape_and_type_of_what_it_cannot_take(frames):
+    with pytest.raises(ValueError, match="expected uint8") as error:
+        normalise(frames)
+    assert str(tuple(frames.shape)) in str(error.value) and str(frames.dtype) in str(error.value)
+
+
+def test_hmdb51_tags_by_hand():
+    tags = {"body": "f", "camera": "cm", "people": "2", "view": "le", "quality": "med"}
+    assert hmdb51_tags(CARTWHEEL) == tags
+
+
+@pytest.mark.parametrize("name", ["v_Basketball_g01_c01.avi", "seq01_004.avi", CARTWHEEL[:-4]])
+def test_other_names_have_no_hmdb51_tags(name):
+    assert hmdb51_tags(name) == {}
+
+
+def test_samples_of_a_video_set_are_in_the_order_of_their_paths(tmp_path):
+    a, b, c = (Sample(tmp_path / name, 0, name) for name in "abc")
+    assert VideoSet("x", ("y",), (c,), (a,), (b,)).samples == (a, b, c)

@@ -1,0 +1,211 @@
+import json
+
+import numpy as np
+import pytest
+
+from hstlib import demo
+from hstlib.datasets import hmdb51_tags, load_dataset
+from hstlib.demo import (
+    APPEARANCE,
+    MARKER,
+    MOTION_PAIRS,
+    class_kinds,
+    draw_clip,
+    draw_frames,
+    make_demo,
+    reverse_classes,
+)
+from hstlib.flow import optical_flow
+from hstlib.video import read_video
+
+CORPORA = ["demo-hmdb51", "demo-ucf101"]
+PLANS = {"demo-hmdb51": demo._plan_hmdb51, "demo-ucf101": demo._plan_ucf101}
+SCENES = ["slide", "open", "spin", *(name.lower() for kind in APPEARANCE.values() for name in kind)]
+
+
+@pytest.fixture(params=CORPORA)
+def dataset(request):
+    return request.param
+
+
+@pytest.fixture
+def three_clips(monkeypatch, inline_pool):
+    for plan in PLANS.values():
+        monkeypatch.setattr(demo, plan.__name__, lambda root, seed, p=plan: p(root, seed)[:3])
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_frames_are_a_function_of_scene_and_seeds(scene):
+    frames = np.stack(draw_frames(scene, (0, 1), (0, 1, 2)))
+    assert frames.shape == (demo.NUM_SOURCE_FRAMES, 120, 160, 3) and frames.dtype == np.uint8
+    assert np.array_equal(frames, draw_frames(scene, (0, 1), (0, 1, 2)))
+    assert not np.array_equal(frames, draw_frames(scene, (0, 1), (0, 1, 3)))
+    assert not np.array_equal(frames, draw_frames(scene, (0, 2), (0, 1, 2)))
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_every_scene_moves(scene):
+    frames = np.stack(draw_frames(scene, (0, 3), (0, 3, 0)))
+    assert (frames[10:] != frames[:-10]).any((1, 2, 3)).all()
+
+
+def test_the_group_fixes_the_background():
+    def corner(group, clip):
+        return draw_frames("disc", (0, group), (0, group, clip))[0][:8, :8]
+
+    assert np.array_equal(corner(1, 1), corner(1, 2))
+    assert not np.array_equal(corner(1, 1), corner(2, 1))
+
+
+def test_kinds_cover_the_classes_half_and_half(dataset):
+    kinds = list(class_kinds(dataset).values())
+    assert (kinds.count("motion"), kinds.count("appearance")) == (4, 4)
+
+
+def test_every_motion_class_has_its_reverse(dataset):
+    reverse = reverse_classes(dataset)
+    assert reverse.keys() == {c for c, kind in class_kinds(dataset).items() if kind == "motion"}
+    assert all(other != name and reverse[other] == name for name, other in reverse.items())
+
+
+def test_a_motion_pair_plans_the_same_stills_in_reverse(dataset, tmp_path):
+    by_class = {}
+    for clip in PLANS[dataset](tmp_path, 0):
+        by_class.setdefault(clip.path.parent.name, []).append(clip)
+    for forwards, backwards in MOTION_PAIRS[dataset].values():
+        for a, b in zip(by_class[forwards], by_class[backwards], strict=True):
+            assert (a.scene, a.group_seed, a.clip_seed) == (b.scene, b.group_seed, b.clip_seed)
+            assert (a.reverse, b.reverse) == (False, True)
+
+
+def test_a_motion_pair_is_the_same_stills_in_reverse_on_disk(tmp_path):
+    videos = []
+    for reverse in (False, True):
+        path = tmp_path / f"{reverse}.avi"
+        draw_clip(demo.DemoClip(path, "slide", reverse, (0, 1), (0, 1, 2), fps=25))
+        videos.append(read_video(path, size=32, fps=25).frames.astype(int))
+    assert np.abs(videos[0] - videos[1][::-1]).mean() < 4
+    assert np.abs(videos[0] - videos[1]).mean() > 8
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("scene", "measure"),
+    [
+        ("slide", lambda x, y: x),
+        ("open", lambda x, y: np.gradient(x, axis=1) + np.gradient(y, axis=0)),
+        ("spin", lambda x, y: np.gradient(y, axis=1) - np.gradient(x, axis=0)),
+    ],
+    ids=["to the right", "outwards", "clockwise"],
+)
+def test_motion_scenes_go_the_way_their_first_class_says(scene, measure, seed):
+    frames = np.stack(draw_frames(scene, (0, seed), (0, seed, 0)))
+    for shown, sign in ((frames, 1), (frames[::-1], -1)):
+        flow = optical_flow(shown)
+        amount = np.mean([measure(x, y).mean() for x, y in flow.transpose(1, 0, 2, 3)])
+        assert sign * amount > 0
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_lists_keep_groups_on_one_side(dataset, split, tmp_path):
+    PLANS[dataset](tmp_path, 0)
+    (tmp_path / MARKER).touch()
+    data = load_dataset(dataset, tmp_path, split)
+    train, test = ({(s.label, s.group) for s in part} for part in (data.train, data.test))
+    assert not train & test
+    assert set(data.classes) == set(class_kinds(dataset))
+    sizes = {"demo-hmdb51": (70, 30, 5), "demo-ucf101": (72, 28, 0)}[dataset]
+    assert (len(data.train), len(data.test), len(data.unused)) == tuple(8 * n for n in sizes)
+
+
+def test_lists_name_the_clips_that_are_planned(dataset, tmp_path):
+    planned = {clip.path for clip in PLANS[dataset](tmp_path, 0)}
+    (tmp_path / MARKER).touch()
+    assert {s.path for s in load_dataset(dataset, tmp_path).samples} == planned
+
+
+def test_every_group_is_tested_in_one_split_at_most(dataset, tmp_path):
+    PLANS[dataset](tmp_path, 0)
+    (tmp_path / MARKER).touch()
+    tested = [s.path for n in (1, 2, 3) for s in load_dataset(dataset, tmp_path, n).test]
+    assert len(tested) == len(set(tested))
+
+
+def test_names_are_official(tmp_path):
+    names = [clip.path.name for clip in PLANS["demo-hmdb51"](tmp_path / "h", 0)]
+    assert all(hmdb51_tags(name) for name in names) and len(set(names)) == len(names)
+    for clip in PLANS["demo-ucf101"](tmp_path / "u", 0):
+        assert clip.path.name.startswith(f"v_{clip.path.parent.name}_g")
+
+
+def test_drawn_files_decode(dataset, tmp_path, three_clips):
+    root = make_demo(tmp_path / dataset, dataset)
+    videos = sorted(root.rglob("*.avi"))
+    assert len(videos) == 3
+    for path in videos:
+        video = read_video(path, size=32)
+        assert (video.source_frames, video.source_size) == (demo.NUM_SOURCE_FRAMES, (160, 120))
+        assert video.source_fps == (30 if dataset == "demo-hmdb51" else 25)
+        assert len(video.frames) >= 17
+
+
+def test_same_seed_same_bytes(dataset, tmp_path, three_clips):
+    roots = [
+        make_demo(tmp_path / name, dataset, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    files = [
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        for root in roots
+    ]
+    assert files[0] == files[1]
+    assert files[0].keys() == files[2].keys() and files[0] != files[2]
+
+
+def test_a_finished_corpus_is_left_alone(dataset, tmp_path, three_clips):
+    root = make_demo(tmp_path / dataset, dataset)
+    next(root.rglob("*.avi")).unlink()
+    assert make_demo(root, dataset) == root
+    assert len(list(root.rglob("*.avi"))) == 2
+
+
+def test_marker_says_what_was_drawn(dataset, tmp_path, three_clips):
+    root = make_demo(tmp_path / dataset, dataset, seed=4)
+    identity = json.loads((root / MARKER).read_text())
+    assert (identity["dataset"], identity["seed"]) == (dataset, 4)
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"code": "older"}], ids=str)
+def test_a_corpus_drawn_otherwise_is_replaced(dataset, tmp_path, three_clips, other):
+    root = make_demo(tmp_path / dataset, dataset)
+    marker = json.loads((root / MARKER).read_text())
+    (root / MARKER).write_text(json.dumps(marker | other))
+    next(root.rglob("*.avi")).write_bytes(b"stale")
+    (root / "stale.txt").touch()
+    make_demo(root, dataset)
+    assert json.loads((root / MARKER).read_text()) == marker
+    assert all(len(read_video(path, size=16).frames) for path in root.rglob("*.avi"))
+    assert not (root / "stale.txt").exists()
+
+
+def test_a_foreign_folder_is_refused_and_kept(dataset, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(ValueError, match="mine exists and is not a drawn corpus"):
+        make_demo(tmp_path / "mine", dataset)
+    assert [p.name for p in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_nothing_is_left_behind_by_an_exception(dataset, tmp_path, three_clips, monkeypatch):
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(demo, "draw_clip", fail)
+    with pytest.raises(OSError, match="disk full"):
+        make_demo(tmp_path / "corpora" / "a", dataset)
+    assert list((tmp_path / "corpora").iterdir()) == []
+
+
+def test_a_codec_that_is_not_there_names_the_file(tmp_path):
+    clip = demo.DemoClip(tmp_path / "none" / "a.avi", "slide", False, (0, 1), (0, 1, 2), fps=25)
+    with pytest.raises(OSError, match=r"a\.avi: OpenCV cannot write"):
+        draw_clip(clip)

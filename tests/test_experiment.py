@@ -1,0 +1,200 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from hstlib import demo, experiment
+from hstlib.config import TrainConfig
+from hstlib.datasets import Sample, load_dataset
+from hstlib.evaluate import score_videos, summarise
+from hstlib.experiment import (
+    build_model,
+    environment,
+    kind_accuracy,
+    load_checkpoint,
+    open_store,
+    run,
+    save_checkpoint,
+)
+from hstlib.metrics import count_parameters
+from hstlib.results import load_rows, write_row
+
+
+def test_a_run_writes_its_row(finished_run):
+    assert load_rows(finished_run.results) == [finished_run.row]
+
+
+def test_a_run_writes_row_checkpoint_and_log_only(finished_run):
+    name = "moves-r3d-demo-s1-seed0"
+    files = {p.relative_to(finished_run.results) for p in finished_run.results.rglob("*.*")}
+    expected = {f"{name}.json", f"checkpoints/{name}.safetensors", f"logs/{name}.log"}
+    assert {str(path) for path in files} == expected
+
+
+def test_the_row_says_what_was_run(finished_run):
+    row = finished_run.row
+    assert (row.run_id, row.config) == ("moves-r3d-demo-s1-seed0", finished_run.config)
+    assert (row.classes, row.train_videos, row.missing, row.problems) == (2, 8, 0, 0)
+    assert row.parameters == count_parameters(build_model("r3d", 2, "demo"))
+    assert row.test.keys() == {"top1", "top5", "videos", "unreadable"}
+    assert (row.test["videos"], row.test["unreadable"], row.test["top5"]) == (4, 0, 1.0)
+    assert [e["epoch"] for e in row.epochs] == [0] and np.isfinite(row.epochs[0]["loss"])
+    assert row.kinds == {}
+    assert row.environment == environment()
+
+
+def test_the_log_holds_a_line_per_epoch(finished_run):
+    log = (finished_run.results / "logs" / f"{finished_run.row.run_id}.log").read_text()
+    assert "epoch 1/1 loss" in log and "test top-1" in log
+
+
+def test_the_same_settings_give_the_same_losses_and_scores(
+    finished_run, in_its_data_root, tmp_path
+):
+    row = run(finished_run.config, tmp_path / "again")
+    assert row.epochs[0]["loss"] == finished_run.row.epochs[0]["loss"]
+    assert row.test == finished_run.row.test
+    old, new = (load_checkpoint(p)[0].state_dict() for p in (
+        finished_run.checkpoint, tmp_path / "again" / "checkpoints" / finished_run.checkpoint.name
+    ))  # fmt: skip
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+def test_a_checkpoint_gives_the_rows_accuracy(finished_run, in_its_data_root):
+    model, config, classes = load_checkpoint(finished_run.checkpoint)
+    assert config == finished_run.config and classes == ["left", "right"]
+    data = load_dataset(config.dataset, config.data_dir, config.split)
+    scores = score_videos(model, data.test, open_store(data, config.clip))
+    assert summarise(scores, [s.label for s in data.test]) == finished_run.row.test
+
+
+@pytest.mark.parametrize("name", ["hst", "c3d", "r2plus1d", "r3d"])
+def test_a_checkpoint_gives_identical_predictions(name, class_folders, tmp_path):
+    model = build_model(name, 2, "demo")
+    clips, flow = torch.randn(2, 3, 16, 16, 16), torch.randn(2, 2, 16, 16, 16)
+    model(clips, flow)  # moves the running statistics
+    path = tmp_path / "new" / "a.safetensors"
+    config = TrainConfig(model=name, backbone="demo")
+    save_checkpoint(path, model, config, load_dataset("folder", class_folders))
+    loaded, _, _ = load_checkpoint(path)
+    assert not loaded.training
+    assert torch.equal(loaded(clips, flow), model.eval()(clips, flow))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.safetensors: no such checkpoint"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "foreign", "other weights"])
+def test_a_file_that_is_no_checkpoint_is_named(finished_run, tmp_path, damage):
+    path, whole = tmp_path / "a.safetensors", finished_run.checkpoint.read_bytes()
+    if damage == "foreign":
+        save_file({"weight": torch.zeros(2)}, path)
+    elif damage == "other weights":
+        config = finished_run.config.model_dump_json()
+        save_file({"a": torch.zeros(2)}, path, {"config": config, "classes": '["a", "b"]'})
+    else:
+        path.write_bytes({"empty": b"", "text": b"no weights", "truncated": whole[:5000]}[damage])
+    with pytest.raises(ValueError, match=r"a\.safetensors: not a checkpoint of hstlib"):
+        load_checkpoint(path)
+
+
+def test_a_data_set_that_is_not_there_stops_the_run(tmp_path):
+    with pytest.raises(ValueError, match="unpack the official split lists"):
+        run(TrainConfig(), tmp_path)
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_training_videos_that_cannot_be_read_stop_the_run(tmp_path, inline_pool, caplog):
+    for group in range(3):
+        path = tmp_path / "broken" / "a" / f"seq{group}_0.avi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    config = TrainConfig(dataset="folder", data_dir=str(tmp_path / "broken"), clip={"size": 16})
+    with pytest.raises(ValueError, match=r"none of the 2 training videos.*seq1_0\.avi: empty"):
+        run(config, tmp_path / "results")
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(warnings) == 3 and all("left out: " in w for w in warnings)
+
+
+def test_an_unreadable_video_is_left_out_of_training_and_wrong_in_the_test(
+    class_folders, tmp_path, inline_pool
+):
+    root = tmp_path / "moves"
+    for path in class_folders.rglob("*.avi"):
+        copy = root / path.relative_to(class_folders)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        damaged = path.name[:5] in ("seq00", "seq01")  # the first is tested in split 1
+        copy.write_bytes(b"" if damaged else path.read_bytes())
+    config = TrainConfig(
+        dataset="folder", data_dir=str(root), model="c3d", backbone="demo", epochs=1,
+        batch_size=6, device="cpu", clip={"size": 16},
+    )  # fmt: skip
+    row = run(config, tmp_path / "results")
+    assert (row.train_videos, row.problems, row.missing) == (8, 4, 0)
+    assert (row.test["videos"], row.test["unreadable"]) == (4, 2)
+    assert row.test["top1"] <= 0.5
+
+
+@pytest.mark.parametrize("dataset", ["demo-hmdb51", "demo-ucf101"])
+def test_a_run_on_a_drawn_corpus_judges_by_kind(dataset, tmp_path, inline_pool, monkeypatch):
+    plan = f"_plan_{dataset.removeprefix('demo-')}"
+    whole = getattr(demo, plan)
+    monkeypatch.setattr(demo, plan, lambda root, seed: whole(root, seed)[::25])
+    demo.make_demo(tmp_path / "data-root" / dataset.replace("-", "/"), dataset)
+    config = TrainConfig(
+        dataset=dataset, model="hst", backbone="demo", epochs=1, batch_size=4, device="cpu",
+        clip={"size": 16},
+    )  # fmt: skip
+    row = run(config, tmp_path / "results")
+    kinds = {"motion", "appearance", "direction"}
+    assert row.kinds.keys() == kinds | {f"{kind}_shuffled" for kind in kinds}
+    assert all(0 <= share <= 1 for share in row.kinds.values())
+    assert row.missing == row.problems > 0
+
+
+def test_kind_accuracy_by_hand(tmp_path):
+    classes = tuple(sorted(demo.class_kinds("demo-hmdb51")))
+    left, right, disc = (classes.index(name) for name in ("slide_left", "slide_right", "disc"))
+    scores = np.zeros((5, 8))
+    scores[0, [left, right]] = 0.6, 0.4  # right
+    scores[1, [left, right, disc]] = 0.3, 0.2, 0.5  # wrong, but the right direction
+    scores[2, [left, right]] = 0.6, 0.4  # wrong direction
+    scores[3, disc] = 1  # right
+    scores[4] = np.nan  # unreadable
+    labels = [left, left, right, disc, disc]
+    samples = tuple(Sample(tmp_path, label, "") for label in labels)
+    assert kind_accuracy("demo-hmdb51", classes, scores, samples) == pytest.approx(
+        {"motion": 1 / 3, "appearance": 1 / 2, "direction": 2 / 3}
+    )
+
+
+def test_outside_a_checkout_the_commit_is_unknown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert experiment._commit() == ("unknown", True)
+
+
+def test_environment_is_text():
+    assert environment().keys() == {"python", "torch", "numpy", "opencv", "machine", "device"}
+    assert json.loads(json.dumps(environment())) == environment()
+
+
+def test_a_row_with_other_settings_is_not_replaced(finished_run, in_its_data_root, tmp_path):
+    write_row(finished_run.row, tmp_path)
+    other = finished_run.config.model_copy(update={"epochs": 7})
+    with pytest.raises(ValueError, match="holds a run with other settings"):
+        run(other, tmp_path)
+    assert load_rows(tmp_path) == [finished_run.row]
+
+
+def test_a_size_the_model_cannot_take_fails_before_decoding(
+    finished_run, in_its_data_root, tmp_path
+):
+    clip = finished_run.config.clip.model_copy(update={"size": 40})
+    with pytest.raises(ValueError, match=r"\(1, 3, 16, 40, 40\)"):
+        run(finished_run.config.model_copy(update={"clip": clip}), tmp_path)

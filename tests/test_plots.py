@@ -1,0 +1,137 @@
+import colorsys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import same_color
+
+from hstlib.plots import (
+    RIGHT,
+    WRONG,
+    Prediction,
+    evenly,
+    flow_to_rgb,
+    prediction_figure,
+    show_flow,
+    show_frames,
+    show_learning,
+    show_maps,
+    show_numbers,
+)
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def frames(moving):
+    return moving(seed=0, count=16)
+
+
+def axes(count: int):
+    return plt.subplots(1, count, squeeze=False)[1][0]
+
+
+@pytest.mark.parametrize(
+    ("truth", "colour", "words"),
+    [("wave", RIGHT, []), ("run", WRONG, ["is run"]), (None, "#57606a", [])],
+)
+def test_every_frame_shows_class_and_probability_in_the_colour_of_the_verdict(
+    frames, truth, colour, words
+):
+    figure = prediction_figure([Prediction(frames, "wave", 0.876, truth)])
+    assert len(figure.axes) == 4
+    for ax in figure.axes:
+        (label,) = ax.texts
+        assert "wave 0.88" in label.get_text()
+        assert all(word in label.get_text() for word in words)
+        assert same_color(label.get_bbox_patch().get_facecolor()[:3], colour)
+        assert all(same_color(spine.get_edgecolor(), colour) for spine in ax.spines.values())
+
+
+def test_right_and_wrong_differ_by_more_than_colour(frames):
+    shown = [Prediction(frames, "wave", 0.5, truth) for truth in ("wave", "run", None)]
+    figure = prediction_figure(shown)
+    marks = [figure.axes[4 * row].texts[0].get_text()[0] for row in range(3)]
+    assert len(set(marks)) == 3
+
+
+def test_prediction_figure_has_a_row_per_clip_from_its_first_to_its_last_frame(frames):
+    figure = prediction_figure([Prediction(frames, "a", 0.5)] * 2, shown=3)
+    pictures = [ax.images[0].get_array() for ax in figure.axes]
+    assert len(pictures) == 6
+    assert np.array_equal(pictures[0], frames[0]) and np.array_equal(pictures[2], frames[15])
+
+
+def test_prediction_figure_is_drawn_without_a_missing_glyph(frames):
+    shown = [Prediction(frames, "wave", 0.5, truth) for truth in ("wave", "run", None)]
+    prediction_figure(shown).canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("flow", "hue"),
+    [((1, 0), 0), ((0, 1), 90), ((-1, 0), 180), ((0, -1), 270)],
+    ids=["right", "down", "left", "up"],
+)
+def test_hue_of_flow_is_its_direction(flow, hue):
+    field = np.broadcast_to(np.reshape(flow, (2, 1, 1)), (2, 5, 7)).astype(np.float32)
+    rgb = flow_to_rgb(field)
+    assert rgb.shape == (5, 7, 3) and rgb.dtype == np.uint8
+    found, saturation, value = colorsys.rgb_to_hsv(*rgb[2, 3] / 255)
+    assert 360 * found == pytest.approx(hue, abs=3)
+    assert saturation == value == 1
+
+
+def test_flow_to_the_right_is_red():
+    field = np.stack([np.ones((2, 2)), np.zeros((2, 2))])
+    assert (flow_to_rgb(field) == (255, 0, 0)).all()
+
+
+def test_brightness_of_flow_is_its_speed():
+    field = np.zeros((2, 1, 4), np.float16)
+    field[0, 0] = [0, 1, 2, 8]
+    assert flow_to_rgb(field, largest=4).max(-1).tolist() == [[0, 63, 127, 255]]
+
+
+def test_still_flow_is_black():
+    assert not flow_to_rgb(np.zeros((2, 3, 3))).any()
+
+
+def test_evenly_goes_from_the_first_to_the_last():
+    assert evenly(16, 4).tolist() == [0, 5, 10, 15]
+    assert evenly(4, 4).tolist() == [0, 1, 2, 3]
+
+
+def test_frames_are_shown_under_their_numbers(frames):
+    shown = show_frames(axes(2), frames, [0, 9])
+    assert [ax.get_title() for ax in shown] == ["frame 1", "frame 10"]
+    assert np.array_equal(shown[1].images[0].get_array(), frames[9])
+
+
+def test_flow_fields_share_one_scale():
+    flow = np.zeros((2, 2, 3, 3), np.float32)
+    flow[0, 0], flow[0, 1] = 1, 2
+    slow, fast = (ax.images[0].get_array().max() for ax in show_flow(axes(2), flow, [0, 1]))
+    assert (slow, fast) == (127, 255)
+
+
+def test_maps_share_one_scale():
+    maps = np.arange(12.0).reshape(2, 2, 3)
+    shown = show_maps(axes(2), maps, ["a", "b"])
+    assert [ax.get_title() for ax in shown] == ["a", "b"]
+    assert {ax.images[0].get_clim() for ax in shown} == {(0, 11)}
+
+
+def test_numbers_stand_in_their_cells():
+    ax = show_numbers(axes(1)[0], np.array([[1.0, 2.5], [3.0, 4.0]]), "grid")
+    assert [text.get_text() for text in ax.texts] == ["1", "2.5", "3", "4"]
+    assert ax.texts[1].get_position() == (1, 0)
+
+
+def test_learning_curve_counts_epochs_from_one():
+    epochs = [{"epoch": 0, "loss": 2.0}, {"epoch": 1, "loss": 1.0}]
+    (line,) = show_learning(axes(1)[0], epochs, "hst").lines
+    assert line.get_xydata().tolist() == [[1, 2], [2, 1]] and line.get_label() == "hst"
