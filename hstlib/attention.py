@@ -75,10 +75,11 @@ class HybridAttention(nn.Module):
         """
         height, width = spatial.shape[-2:]
         even = functional.pad(spatial, (0, width % 2, 0, height % 2), mode="replicate")
-        mix = 0.0
+        mixed = []
         halves = ops.split_channels(even)  # Eqs. (13), (14)
         for half, branch, weight in zip(halves, self.branches, self.weights, strict=True):
             pooled = functional.max_pool2d(half, 3, stride=1, padding=1)
-            mix = mix + weight(ops.expand_channels(branch(pooled)))  # Eqs. (15), (16)
-        mix = self.norm(mix[..., :height, :width] / self.channels**0.5)
+            mixed.append(weight(ops.expand_channels(branch(pooled))))  # Eqs. (15), (16)
+        mix = (mixed[0] + mixed[1])[..., :height, :width] / self.channels**0.5
+        mix = self.norm(mix)
         return ops.block_in_attention(mix, temporal, self.reading)  # Eq. (17)

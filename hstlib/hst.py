@@ -121,6 +121,7 @@ def check_clips(clips: Tensor, divisor: int) -> None:
             f"clips {shape} are {clips.dtype}, expected floating point; "
             "normalise uint8 frames with hstlib.datasets.normalise"
         )
+    _check_finite(clips, "clips")
 
 
 def check_flow(flow: Tensor, clips: Tensor) -> None:
@@ -139,3 +140,13 @@ def check_flow(flow: Tensor, clips: Tensor) -> None:
             f"flow has shape {tuple(flow.shape)} and type {flow.dtype}, "
             f"expected floating point {expected} for clips {tuple(clips.shape)}"
         )
+    _check_finite(flow, "flow")
+
+
+def _check_finite(values: Tensor, name: str) -> None:
+    """Refuse NaN and infinity on the CPU; on a GPU the look would stop the stream of work."""
+    if values.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not torch.isfinite(values.sum()):
+            raise ValueError(
+                f"{name} {tuple(values.shape)} hold NaN or infinity, expected finite numbers"
+            )

@@ -9,6 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hstlib.diagrams import Block
+
 RIGHT, WRONG = "#1a7f37", "#c1121f"
 
 
@@ -153,3 +155,45 @@ def _label(prediction: Prediction) -> tuple[str, str]:
     if prediction.predicted == prediction.truth:
         return f"\N{CHECK MARK} {text}", RIGHT
     return f"\N{BALLOT X} {text}\n   is {prediction.truth}", WRONG
+
+
+def show_blocks(ax: Axes, blocks: Sequence[Block], title: str) -> Axes:
+    """Draw a block diagram from the top to the bottom, each box below all that feed it."""
+    depth: dict[str, int] = {}
+    for block in blocks:
+        depth[block.name] = 1 + max((depth[source] for source in block.sources), default=-1)
+    rows: dict[int, list[str]] = {}
+    for name, level in depth.items():
+        rows.setdefault(level, []).append(name)
+    place = {
+        name: ((i + 0.5) / len(names), -level)
+        for level, names in rows.items()
+        for i, name in enumerate(names)
+    }
+    for block in blocks:
+        for source in block.sources:
+            (x0, y0), (x1, y1) = place[source], place[block.name]
+            bend = 0.25 if y0 - y1 > 1 else 0  # around the boxes between
+            ax.annotate(
+                "", xy=(x1, y1 + 0.3), xytext=(x0, y0 - 0.3),
+                arrowprops={
+                    "arrowstyle": "->", "color": "#57606a", "lw": 1,
+                    "connectionstyle": f"arc3,rad={bend}",
+                },
+            )  # fmt: skip
+    for block in blocks:
+        shape = " x ".join(map(str, block.shape))
+        ax.text(
+            *place[block.name], f"{block.label}\n{shape}", ha="center", va="center", fontsize=7,
+            bbox={"boxstyle": "round", "facecolor": _box_colour(block), "edgecolor": "#57606a"},
+        )  # fmt: skip
+    ax.set(xlim=(0, 1), ylim=(-max(depth.values()) - 0.6, 0.6), title=title)
+    ax.axis("off")
+    return ax
+
+
+def _box_colour(block: Block) -> str:
+    """Inputs are grey, modules with weights blue, plain operators white."""
+    if not block.sources:
+        return "#eaeef2"
+    return "#ddf4ff" if "\n" in block.label else "white"

@@ -5,7 +5,7 @@ import hstlib
 
 LAYERS = [
     {"config"},
-    {"ops", "video", "flow", "metrics", "paper", "demo"},
+    {"ops", "video", "flow", "metrics", "paper", "demo", "diagrams"},
     {"store"},
     {"datasets", "reformer", "attention"},
     {"hst", "baselines"},

@@ -220,3 +220,15 @@ def test_gpu_agrees_with_float64_on_the_cpu(model, monkeypatch):
     expected = model(clips.double(), flow.double())
     found = model.float().cuda()(clips.cuda(), flow.cuda()).cpu().double()
     assert (found - expected).norm() < 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_refused(value):
+    model = HST(3, "demo").eval()
+    clips, flow = torch.zeros(1, 3, 16, 16, 16), torch.zeros(1, 2, 16, 16, 16)
+    clips[0, 1, 2, 3, 4] = value
+    with pytest.raises(ValueError, match=r"clips \(1, 3, 16, 16, 16\) hold NaN or infinity"):
+        model(clips, flow)
+    flow[0, 1, 2, 3, 4] = value
+    with pytest.raises(ValueError, match=r"flow \(1, 2, 16, 16, 16\) hold NaN or infinity"):
+        model(torch.zeros_like(clips), flow)
