@@ -42,14 +42,12 @@ def prepare(
         workers: Processes; by default one per core.
     """
     from hstlib.datasets import load_dataset
-    from hstlib.experiment import open_store
+    from hstlib.experiment import list_problems, open_store
 
     data = load_dataset(dataset, data_dir)
     store = open_store(data, clip, workers)
     print(f"{store.folder}: {len(data.samples) - len(store.problems)} videos")
-    if store.problems:
-        print(f"{len(store.problems)} files cannot be used:")
-        print(*store.problems.values(), sep="\n")
+    print(*list_problems(store, shown=len(store.problems)), sep="\n")
 
 
 @app.command

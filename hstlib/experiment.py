@@ -26,7 +26,7 @@ from hstlib.evaluate import score_videos, summarise
 from hstlib.hst import HST
 from hstlib.metrics import count_parameters
 from hstlib.results import Row, load_row, write_row
-from hstlib.store import ClipStore, prepare_store
+from hstlib.store import INDEX, ClipStore, prepare_store
 from hstlib.train import EpochRecord, pick_device, seed_torch, train
 
 log = logging.getLogger("hstlib")
@@ -46,18 +46,18 @@ def build_model(model: str, num_classes: int, backbone: str) -> nn.Module:
 
 
 def open_store(data: VideoSet, clip: ClipConfig, workers: int | None = None) -> ClipStore:
-    """Prepare the clip store of a whole data set, or open it if it is there.
+    """Prepare the clip store of a whole data set, or open it if it is there."""
+    paths = [sample.path for sample in data.samples]
+    return prepare_store(paths, clip, data_root() / "store", workers)
 
-    Files that are missing or cannot be decoded are logged, one line each (the first 20).
-    """
-    store = prepare_store(
-        [sample.path for sample in data.samples], clip, data_root() / "store", workers
-    )
-    for reason in list(store.problems.values())[:20]:
-        log.warning("left out: %s", reason)
-    if len(store.problems) > 20:
-        log.warning("left out: %d more, see %s", len(store.problems) - 20, store.folder)
-    return store
+
+def list_problems(store: ClipStore, shown: int = 20) -> list[str]:
+    """Name the files that are missing or cannot be decoded, at most ``shown`` of them."""
+    lines = [f"left out: {reason}" for reason in list(store.problems.values())[:shown]]
+    if len(store.problems) > shown:
+        more = len(store.problems) - shown
+        lines.append(f"left out: {more} more, see {store.folder / INDEX}")
+    return lines
 
 
 def run(config: TrainConfig, results: Path) -> Row:
@@ -119,6 +119,8 @@ def _run(config: TrainConfig, results: Path) -> Row:
             f"{store.problems[str(data.train[0].path)]}"
         )
     log.info("%s: %d training videos, %d test", config.run_id, len(readable), len(data.test))
+    if store.problems:
+        log.info("%d files cannot be used, listed at the end", len(store.problems))
     seed_torch(config.seed)
     model = build_model(config.model, len(data.classes), config.backbone)
     model.to(pick_device(config.device))
@@ -137,6 +139,8 @@ def _run(config: TrainConfig, results: Path) -> Row:
     save_checkpoint(results / "checkpoints" / f"{config.run_id}.safetensors", model, config, data)
     write_row(row, results)
     log.info("%s: test top-1 %.4f of %d videos", row.run_id, row.test["top1"], row.test["videos"])
+    for line in list_problems(store):
+        log.warning(line)
     return row
 
 

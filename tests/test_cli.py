@@ -154,8 +154,8 @@ def test_prepare_lists_what_cannot_be_used(cli, class_folders, tmp_path, inline_
     (root / "left" / "seq03_1.avi").touch()
     lines = cli("prepare", "--dataset", "folder", "--data-dir", root, "--size", 16)
     assert lines[0].startswith(str(tmp_path / "data-root" / "store"))
-    assert lines[0].endswith(": 6 videos") and lines[1] == "1 files cannot be used:"
-    assert lines[2].startswith(str(root / "left" / "seq03_1.avi")) and len(lines) == 3
+    assert lines[0].endswith(": 6 videos") and len(lines) == 2
+    assert lines[1].startswith(f"left out: {root / 'left' / 'seq03_1.avi'}: empty")
 
 
 def test_demo_draws_both_corpora_under_the_data_root(cli, inline_pool, monkeypatch, tmp_path):
