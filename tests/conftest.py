@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import matplotlib
 import numpy as np
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from hstlib.config import TrainConfig
 from hstlib.experiment import run
 
-os.environ.setdefault("MPLBACKEND", "Agg")
+matplotlib.use("agg")  # not by MPLBACKEND, which the kernels of notebooks would inherit
 torch.set_num_threads(1)
 
 HMDB51_LISTS = "testTrainMulti_7030_splits"

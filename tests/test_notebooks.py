@@ -5,7 +5,6 @@ import json
 import os
 from pathlib import Path
 
-import matplotlib
 import papermill
 import pytest
 
@@ -104,7 +103,6 @@ def test_training_notebook_trains_on_real_video(real_run):
 
 
 def test_figure_of_real_clips_by_a_trained_model(real_run):
-    matplotlib.use("agg")
     (checkpoint,) = (real_run / "results/checkpoints").glob("*.safetensors")
     model, config, classes = load_checkpoint(checkpoint)
     clips = real_clips_folder()
