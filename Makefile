@@ -13,8 +13,13 @@ INSTALLED := .venv/.installed
 .PHONY: book test lab site notebooks clean
 .DELETE_ON_ERROR:
 
+# Snakemake's own lock outlives a killed run; the system's does not.
+FLOCK := $(if $(shell command -v flock 2>/dev/null),flock --verbose --nonblock build/.lock)
+NOLOCK := $(if $(FLOCK),--nolock)
+
 book: $(INSTALLED)
-	PATH="$(BIN):$$PATH" snakemake --profile workflow/profiles/demo --cores $(CORES)
+	mkdir -p build
+	PATH="$(BIN):$$PATH" $(FLOCK) snakemake --profile workflow/profiles/demo --cores $(CORES) $(NOLOCK)
 	@echo "The book: $(CURDIR)/build/demo/book/_build/html/index.html"
 
 test: $(INSTALLED)
