@@ -232,3 +232,16 @@ def test_numbers_that_are_not_finite_are_refused(value):
     flow[0, 1, 2, 3, 4] = value
     with pytest.raises(ValueError, match=r"flow \(1, 2, 16, 16, 16\) hold NaN or infinity"):
         model(torch.zeros_like(clips), flow)
+
+
+def test_exported_model_is_the_model(model):
+    inputs = batch()
+    program = torch.export.export(model.eval(), inputs)
+    assert_close(program.module()(*inputs), model(*inputs))
+
+
+@pytest.mark.slow
+def test_compiled_model_is_the_model(model):
+    inputs = batch()
+    with torch.no_grad():
+        assert_close(torch.compile(model.eval())(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
