@@ -52,7 +52,7 @@ def score_videos(
         float32, shape (N, classes). The row of a video that cannot be read is NaN.
     """
     model.eval()
-    scores: list[np.ndarray | None] = []
+    scores: list[np.ndarray] = []
     readable = [s for s in samples if s.path in store]
     rng = None if shuffle_time_seed is None else np.random.default_rng(shuffle_time_seed)
     per_step = max(1, batch_size // store.num_windows)
