@@ -173,7 +173,7 @@ def show_blocks(ax: Axes, blocks: Sequence[Block], title: str) -> Axes:
     for block in blocks:
         for source in block.sources:
             (x0, y0), (x1, y1) = place[source], place[block.name]
-            bend = 0.25 if y0 - y1 > 1 else 0  # around the boxes between
+            bend = (0.25 if x0 <= x1 else -0.25) if y0 - y1 > 1 else 0  # around boxes between
             ax.annotate(
                 "", xy=(x1, y1 + 0.3), xytext=(x0, y0 - 0.3),
                 arrowprops={
