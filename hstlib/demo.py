@@ -80,11 +80,10 @@ def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = Non
         raise ValueError(f"demo corpus {dataset!r} is unknown; use one of {[*MOTION_PAIRS]}")
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     identity = {"dataset": dataset, "seed": seed, "code": code}
-    if root.exists():
-        if not (root / MARKER).is_file():
-            raise ValueError(f"{root} exists and is not a drawn corpus; move it away")
-        if json.loads((root / MARKER).read_text()) == identity:
-            return root
+    if root.exists() and not (root / MARKER).is_file():
+        raise ValueError(f"{root} exists and is not a drawn corpus; move it away")
+    if _identity(root) == identity:
+        return root
     root.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
     try:
@@ -95,12 +94,18 @@ def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = Non
             list(pool.map(draw_clip, clips, chunksize=16))
         (unfinished / MARKER).write_text(json.dumps(identity))
         unfinished.chmod(0o755)
-        if root.exists():
+        if _identity(root) not in (None, identity):  # else: another process was first
             shutil.rmtree(root)
         _publish(unfinished, root)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return root
+
+
+def _identity(root: Path) -> dict | None:
+    """Return what the corpus in a folder was drawn from, or none if there is none."""
+    marker = root / MARKER
+    return json.loads(marker.read_text()) if marker.is_file() else None
 
 
 def _publish(unfinished: Path, root: Path) -> None:
