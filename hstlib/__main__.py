@@ -52,9 +52,15 @@ def prepare(
 
 @app.command
 def params() -> None:
-    """Print parameters of all models at the paper's sizes beside Tables 2 and 4."""
+    """Print parameters of all models at the paper's sizes beside Tables 2 and 4.
+
+    Under each row stands the sum that makes it, block by block.
+    """
+    from textwrap import wrap
+
     import torch
 
+    from hstlib.architecture import parameter_sum
     from hstlib.datasets import NUM_CLASSES
     from hstlib.experiment import build_model
     from hstlib.metrics import count_parameters
@@ -68,6 +74,10 @@ def params() -> None:
             f"Table {row.table}  {row.title:9} {row.backbone:9} "
             f"paper {row.parameters:>6} M   ours {ours / 1e6:6.2f} M   {ours:>11,}"
         )
+        for name, block in model.named_children():
+            if formula := parameter_sum(block):
+                text = f"{name.replace('_', ' ')}: {count_parameters(block):,} = {formula}"
+                print(*wrap(text, 98, initial_indent="    ", subsequent_indent="      "), sep="\n")
 
 
 @app.command
@@ -103,7 +113,7 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
     if list(data.classes) != classes:
         raise ValueError(f"{checkpoint} was trained on classes {classes}, not {data.classes}")
     store = open_store(data, config.clip)
-    scores = score_videos(model, data.test, store)
+    scores = score_videos(model, data.test, store, crop=config.augment.crop, crops=config.crops)
     summary = summarise(scores, [sample.label for sample in data.test])
     print(*(f"{name} {value:.4g}" for name, value in summary.items()), sep="\n")
 
@@ -125,7 +135,7 @@ def predict(checkpoint: Positional[Path], videos: Positional[list[Path]], top: i
     failed = 0
     for path in videos:
         try:
-            probabilities = predict_video(model, path, config.clip)
+            probabilities = predict_video(model, path, config)
         except VideoError as error:
             failed += 1
             print(error, file=sys.stderr)

@@ -1,15 +1,19 @@
 """What the built models look like, read from their modules: sizes, kernels, parameters, cost."""
 
+import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hstlib.hst import HST, NUM_FRAMES, Backbone
 from hstlib.metrics import count_parameters
+from hstlib.reformer import HierarchyResidualNetwork
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,86 @@ def _forward(model: nn.Module, size: int) -> None:
         model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
 
 
+def kept_memory(build: Callable[[], nn.Module], size: int = 224) -> dict[str, int]:
+    """Count what a training step keeps of one clip's forward pass for its backward pass.
+
+    Args:
+        build: Makes the model; called on the meta device, so nothing is really allocated.
+        size: Height and width of the clip, in pixels.
+
+    Returns:
+        Bytes by block, in the order in which the blocks are met; the HResidual units by their
+        stage. A tensor that several blocks keep counts for the first; parameters do not count.
+    """
+    with torch.device("meta"):
+        model = build().train()
+    kept: dict[str, int] = {}
+    blocks: list[str] = []
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    seen: list[torch.UntypedStorage] = []  # alive, so that no two share an address
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            own.add(storage._cdata)
+            seen.append(storage)
+            kept[blocks[-1]] = kept.get(blocks[-1], 0) + storage.nbytes()
+        return tensor
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda *_: blocks.append(name)
+
+    for name, block in _blocks(model):
+        block.register_forward_pre_hook(enter(name))
+        block.register_forward_hook(lambda *_: blocks.pop() and None)
+    blocks.append("the rest")
+    shape = (NUM_FRAMES, size, size)
+    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
+    return kept
+
+
+def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the blocks of a model; of HST's hierarchy, its prior and the units by stage."""
+    named = []
+    for name, block in model.named_children():
+        if isinstance(block, HierarchyResidualNetwork):
+            stages = _stages(block)
+            named += [("prior", block.prior), *zip(stages, block.units, strict=True)]
+        else:
+            named.append((name.replace("_", " "), block))
+    return named
+
+
+def _stages(hierarchy: HierarchyResidualNetwork) -> list[str]:
+    """Name the stage of every unit; a stage begins with a 1x1 unit."""
+    starts = [int(unit.phi.kernel_size == (1, 1)) for unit in hierarchy.units]
+    return [f"stage {number}" for number in accumulate(starts)]
+
+
+def parameter_sum(module: nn.Module) -> str:
+    """Write the number of parameters as a sum over layers, from their sizes.
+
+    Returns:
+        Such as ``4 * (9*96*96) + 5 * (2*96)``: weights of convolutions as kernel area, input and
+        output channels, biases and batch norms; equal layers are taken together.
+    """
+    terms = Counter(term for layer in module.modules() for term in _terms(layer))
+    return " + ".join(f"{n} * ({term})" if n > 1 else term for term, n in terms.items())
+
+
+def _terms(layer: nn.Module) -> list[str]:
+    if isinstance(layer, nn.Conv2d | nn.Conv3d):
+        area = f"{math.prod(layer.kernel_size)}*"
+        weights = f"{area if area != '1*' else ''}{layer.in_channels}*{layer.out_channels}"
+        return [weights] + [f"{layer.out_channels}"] * (layer.bias is not None)
+    if isinstance(layer, nn.Linear):
+        return [f"{layer.in_features}*{layer.out_features}", f"{layer.out_features}"]
+    if isinstance(layer, nn.BatchNorm2d | nn.BatchNorm3d):
+        return [f"2*{layer.num_features}"]
+    return []
+
+
 def stage_table(layers: list[Layer]) -> pd.Series:
     """Summarise a trace by the height of the output, as Tables 1 and 3 of the paper do.
 
@@ -139,10 +223,7 @@ def parameter_counts(model: HST) -> dict[str, int]:
         "Phi": count_parameters(windows.phi) + count_parameters(windows.norm),
         "prior": count_parameters(hierarchy.prior),
     }
-    stage = 0
-    for unit in hierarchy.units:
-        stage += unit.phi.kernel_size == (1, 1)  # a stage begins with a 1x1 unit
-        name = f"stage {stage}"
+    for name, unit in zip(_stages(hierarchy), hierarchy.units, strict=True):
         counts[name] = counts.get(name, 0) + count_parameters(unit)
     return counts | {
         "temporal convolution": count_parameters(model.temporal),

@@ -47,17 +47,11 @@ class HybridAttention(nn.Module):
 
     Args:
         channels: C, even.
-        reading: Of Eq. (17), see :func:`hstlib.ops.block_in_attention`.
-
-    Raises:
-        ValueError: If the reading is unknown.
     """
 
-    def __init__(self, channels: int, reading: str = "equation"):
+    def __init__(self, channels: int):
         super().__init__()
-        if reading not in ops.BLOCK_IN_READINGS:
-            raise ValueError(f"reading {reading!r} is unknown; use one of {ops.BLOCK_IN_READINGS}")
-        self.channels, self.reading = channels, reading
+        self.channels = channels
         self.branches = nn.ModuleList(nn.Conv2d(2 * channels, 2 * channels, 1) for _ in range(2))
         self.weights = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(2))
         self.norm = nn.BatchNorm2d(channels)
@@ -76,10 +70,22 @@ class HybridAttention(nn.Module):
         height, width = spatial.shape[-2:]
         even = functional.pad(spatial, (0, width % 2, 0, height % 2), mode="replicate")
         mixed = []
-        halves = ops.split_channels(even)  # Eqs. (13), (14)
+        halves = self.split(even)
         for half, branch, weight in zip(halves, self.branches, self.weights, strict=True):
             pooled = functional.max_pool2d(half, 3, stride=1, padding=1)
-            mixed.append(weight(ops.expand_channels(branch(pooled))))  # Eqs. (15), (16)
+            mixed.append(weight(self.expand(branch(pooled))))  # Eq. (15)
         mix = (mixed[0] + mixed[1])[..., :height, :width] / self.channels**0.5
         mix = self.norm(mix)
-        return ops.block_in_attention(mix, temporal, self.reading)  # Eq. (17)
+        return self.combine(mix, temporal)
+
+    def split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Make the two branches, Eqs. (13) and (14)."""
+        return ops.split_channels(features)
+
+    def expand(self, branch: Tensor) -> Tensor:
+        """Undo the split of one branch, Eq. (16)."""
+        return ops.expand_channels(branch)
+
+    def combine(self, mix: Tensor, temporal: Tensor) -> Tensor:
+        """Bring mix and T, both (B, C, H, W), to one vector (B, C), Eq. (17)."""
+        return ops.block_in_attention(mix, temporal)

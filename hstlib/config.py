@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModelName = Literal["hst", "c3d", "r2plus1d", "r3d"]
 BackboneName = Literal["resnet21", "vgg13", "demo"]
@@ -52,6 +52,18 @@ class ClipConfig(_Settings):
     """Clips cut from each video, evenly spaced; training draws one, evaluation averages all."""
 
 
+class AugmentConfig(_Settings):
+    """What training changes at random in a clip. The paper names nothing, so nothing by default."""
+
+    crop: int = Field(0, ge=0)
+    """Height and width of the square that is cut out at random, in pixels; 0: no cut. Evaluation
+    cuts squares of the same size."""
+    flip: bool = False
+    """Mirror left and right in half of the clips; not where classes differ by direction."""
+    colour: float = Field(0.0, ge=0, lt=1)
+    """Greatest change of contrast and brightness, as a share."""
+
+
 class TrainConfig(_Settings):
     """One training run. The defaults are the paper's, section 4, on HMDB51."""
 
@@ -60,6 +72,8 @@ class TrainConfig(_Settings):
     data_dir: str = ""
     """Where the data set lies; empty: its place under the data root (HST_DATA, or ./data)."""
     model: ModelName = "hst"
+    reading: str = "paper"
+    """Of the paper, for HST; others than ``paper`` are in :data:`hstlib.ablation.READINGS`."""
     backbone: BackboneName = "resnet21"
     split: int = Field(1, ge=1, le=3)
     """Official split 1-3; for ``folder``, the fold of groups held out for testing."""
@@ -75,6 +89,20 @@ class TrainConfig(_Settings):
     """Loader processes; 0 loads in the training process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     clip: ClipConfig = ClipConfig()
+    augment: AugmentConfig = AugmentConfig()
+    crops: Literal[1, 3] = 1
+    """Squares of ``augment.crop`` pixels that evaluation averages over, if there is a cut."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "TrainConfig":
+        if self.augment.crop > self.clip.size:
+            raise ValueError(f"crop {self.augment.crop} does not fit into size {self.clip.size}")
+        return self
+
+    @property
+    def input_size(self) -> int:
+        """Height and width of what the model sees, in pixels."""
+        return self.augment.crop or self.clip.size
 
     @property
     def rate(self) -> float:
@@ -83,9 +111,10 @@ class TrainConfig(_Settings):
 
     @property
     def run_id(self) -> str:
-        """Name of the run: data set, model, backbone, split and seed."""
+        """Name of the run: data set, model, reading, backbone, split and seed."""
         name = Path(self.data_dir).name if self.dataset == "folder" else self.dataset
-        return f"{name}-{self.model}-{self.backbone}-s{self.split}-seed{self.seed}"
+        model = self.model if self.reading == "paper" else f"{self.model}-{self.reading}"
+        return f"{name}-{model}-{self.backbone}-s{self.split}-seed{self.seed}"
 
 
 def project_root() -> Path:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from hstlib.config import data_root
+from hstlib.augment import augment
+from hstlib.config import AugmentConfig, data_root, project_root
 from hstlib.demo import MARKER
 from hstlib.store import ClipStore
 
@@ -71,8 +72,8 @@ def load_dataset(name: str, data_dir: str | Path = "", split: int = 1) -> VideoS
 
     Args:
         name: ``hmdb51``, ``ucf101``, ``demo-hmdb51``, ``demo-ucf101`` or ``folder``.
-        data_dir: Where it lies; empty: under the data root (``hmdb51``, ``ucf101``,
-            ``demo/hmdb51``, ``demo/ucf101``).
+        data_dir: Where it lies, relative to the working directory or else to the project; empty:
+            under the data root (``hmdb51``, ``ucf101``, ``demo/hmdb51``, ``demo/ucf101``).
         split: 1-3.
 
     Returns:
@@ -82,6 +83,8 @@ def load_dataset(name: str, data_dir: str | Path = "", split: int = 1) -> VideoS
     Raises:
         ValueError: If the lists are not there, are damaged, or belong to another data set.
     """
+    if data_dir and not Path(data_dir).exists():
+        data_dir = project_root() / data_dir
     if name == "folder":
         if not data_dir:
             raise ValueError("dataset 'folder' needs data_dir, a folder with a folder per class")
@@ -210,40 +213,43 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
 
 
 class VideoDataset(Dataset):
-    """Clips, flow and labels of samples that lie in a clip store.
+    """Training clips, their flow and labels, of samples that lie in a clip store.
 
     Args:
         samples: What to read.
         store: Holds the clips of every sample.
-        random_window: Draw one of the video's clips by (seed, epoch, index), for training;
-            otherwise every clip of a video is returned.
-        seed: Of the draw.
+        seed: Of all draws; they depend on (seed, epoch, index) alone, so that a resumed run, or one
+            with other loader processes, sees the same clips.
+        augmentation: What is changed at random.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], store: ClipStore, random_window: bool, seed: int = 0
+        self,
+        samples: Sequence[Sample],
+        store: ClipStore,
+        seed: int = 0,
+        augmentation: AugmentConfig | None = None,
     ):
         self.samples, self.store = tuple(samples), store
-        self.random_window, self.seed, self.epoch = random_window, seed, 0
+        self.seed, self.epoch = seed, 0
+        self.augmentation = augmentation or AugmentConfig()
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
-        """Read one sample.
+        """Draw one clip of one video.
 
         Returns:
             Frames, uint8, shape (T, H, W, 3); flow in pixels per frame, float16, shape
-            (2, T, H, W); and the label. Without ``random_window`` frames and flow have one axis
-            more in front, the clips of the video.
+            (2, T, H, W); and the label.
         """
         sample = self.samples[index]
-        if self.random_window:
-            rng = np.random.default_rng((self.seed, self.epoch, index))
-            frames, flow = self.store.read(sample.path, int(rng.integers(self.store.num_windows)))
-        else:
-            frames, flow = self.store.read_all(sample.path)
-        return torch.from_numpy(frames), torch.from_numpy(flow), sample.label
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        frames, flow = self.store.read(sample.path, int(rng.integers(self.store.num_windows)))
+        frames, flow = augment(frames, flow, self.augmentation, rng)
+        contiguous = np.ascontiguousarray(frames), np.ascontiguousarray(flow)
+        return *map(torch.from_numpy, contiguous), sample.label
 
 
 def normalise(frames: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hstlib.config import ClipConfig
+from hstlib.augment import evaluation_views
+from hstlib.config import ClipConfig, TrainConfig
 from hstlib.datasets import Sample, normalise
 from hstlib.flow import optical_flow
 from hstlib.metrics import top_k_accuracy
@@ -37,16 +38,20 @@ def score_videos(
     store: ClipStore,
     batch_size: int = 16,
     shuffle_time_seed: int | None = None,
+    crop: int = 0,
+    crops: int = 1,
 ) -> np.ndarray:
-    """Return class probabilities of videos, averaged over the clips of each.
+    """Return class probabilities of videos, averaged over the clips and crops of each.
 
     Args:
         model: Put into evaluation mode.
         samples: What to score.
         store: Holds their clips.
-        batch_size: Clips per step.
+        batch_size: Most clips that go through the model at once.
         shuffle_time_seed: Shuffle the frames of every clip by this seed and compute the flow
             anew: a control in which motion is destroyed and appearance kept.
+        crop: Height and width of the crops, in pixels; 0: whole frames.
+        crops: 1 or 3, see :func:`hstlib.augment.evaluation_views`.
 
     Returns:
         float32, shape (N, classes). The row of a video that cannot be read is NaN.
@@ -55,14 +60,16 @@ def score_videos(
     scores: list[np.ndarray] = []
     readable = [s for s in samples if s.path in store]
     rng = None if shuffle_time_seed is None else np.random.default_rng(shuffle_time_seed)
-    per_step = max(1, batch_size // store.num_windows)
+    per_step = max(1, batch_size // (store.num_windows * crops))
     for begin in range(0, len(readable), per_step):
         clips = [store.read_all(s.path) for s in readable[begin : begin + per_step]]
         if rng is not None:
             clips = [_shuffle_time(frames, store.config, rng) for frames, _ in clips]
+        clips = [evaluation_views(*clip, crop, crops) for clip in clips]
         frames = torch.from_numpy(np.concatenate([frames for frames, _ in clips]))
         flow = torch.from_numpy(np.concatenate([flow for _, flow in clips]))
-        probabilities = score_clips(model, frames, flow)
+        parts = zip(frames.split(batch_size), flow.split(batch_size), strict=True)
+        probabilities = torch.cat([score_clips(model, *part) for part in parts])
         scores += list(probabilities.unflatten(0, (len(clips), -1)).mean(1).numpy())
     found = iter(scores)
     width = len(scores[0]) if scores else 1
@@ -90,20 +97,21 @@ def summarise(scores: np.ndarray, labels: Sequence[int]) -> dict[str, float | in
     }
 
 
-def predict_video(model: nn.Module, path: Path, config: ClipConfig) -> np.ndarray:
+def predict_video(model: nn.Module, path: Path, config: TrainConfig) -> np.ndarray:
     """Classify one video file.
 
     Args:
         model: Put into evaluation mode.
         path: The file.
-        config: How clips are cut; as in training.
+        config: Of the model's training: how clips are cut and cropped.
 
     Returns:
-        Probabilities, shape (classes,), averaged over the clips.
+        Probabilities, shape (classes,), averaged over the clips and crops.
 
     Raises:
         hstlib.video.VideoError: If the file cannot be used.
     """
     model.eval()
-    frames, flow = cut_clips(path, config)
+    clips = cut_clips(path, config.clip)
+    frames, flow = evaluation_views(*clips, config.augment.crop, config.crops)
     return score_clips(model, torch.from_numpy(frames), torch.from_numpy(flow)).mean(0).numpy()

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+from hstlib.ablation import READINGS
 from hstlib.baselines import C3D, R3D, R2Plus1D
 from hstlib.config import ClipConfig, TrainConfig, data_root, project_root
 from hstlib.datasets import Sample, VideoDataset, VideoSet, load_dataset
@@ -34,15 +35,27 @@ log = logging.getLogger("hstlib")
 MODELS: dict[str, type[nn.Module]] = {"hst": HST, "c3d": C3D, "r2plus1d": R2Plus1D, "r3d": R3D}
 
 
-def build_model(model: str, num_classes: int, backbone: str) -> nn.Module:
+def build_model(model: str, num_classes: int, backbone: str, reading: str = "paper") -> nn.Module:
     """Build a model by its name.
 
+    Args:
+        model: A key of :data:`MODELS`.
+        num_classes: Number of classes.
+        backbone: ``resnet21``, ``vgg13`` or ``demo``.
+        reading: ``paper``, or for HST a key of :data:`hstlib.ablation.READINGS`.
+
     Raises:
-        ValueError: If model or backbone is unknown.
+        ValueError: If model, backbone or reading is unknown.
     """
     if model not in MODELS:
         raise ValueError(f"model {model!r} is unknown; use one of {sorted(MODELS)}")
-    return MODELS[model](num_classes, backbone)
+    built = MODELS[model](num_classes, backbone)
+    if reading != "paper":
+        if model != "hst" or reading not in READINGS:
+            known = ["paper", *READINGS] if model == "hst" else ["paper"]
+            raise ValueError(f"reading {reading!r} of {model} is unknown; use one of {known}")
+        READINGS[reading](built)
+    return built
 
 
 def open_store(data: VideoSet, clip: ClipConfig, workers: int | None = None) -> ClipStore:
@@ -122,11 +135,11 @@ def _run(config: TrainConfig, results: Path) -> Row:
     if store.problems:
         log.info("%d files cannot be used, listed at the end", len(store.problems))
     seed_torch(config.seed)
-    model = build_model(config.model, len(data.classes), config.backbone)
+    model = build_model(config.model, len(data.classes), config.backbone, config.reading)
     model.to(pick_device(config.device))
     records = train(
         model,
-        VideoDataset(readable, store, random_window=True, seed=config.seed),
+        VideoDataset(readable, store, config.seed, config.augment),
         epochs=config.epochs,
         batch_size=config.batch_size,
         learning_rate=config.rate,
@@ -134,7 +147,8 @@ def _run(config: TrainConfig, results: Path) -> Row:
         num_workers=config.num_workers,
         seed=config.seed,
     )
-    scores = score_videos(model, data.test, store)
+    views = {"crop": config.augment.crop, "crops": config.crops}
+    scores = score_videos(model, data.test, store, **views)
     row = _row(config, data, store, model, records, scores, time.perf_counter() - begin)
     save_checkpoint(results / "checkpoints" / f"{config.run_id}.safetensors", model, config, data)
     write_row(row, results)
@@ -147,8 +161,8 @@ def _run(config: TrainConfig, results: Path) -> Row:
 def _check_fit(config: TrainConfig, num_classes: int) -> None:
     """Run an empty clip through the model before hours go into decoding clips it cannot take."""
     with torch.device("meta"), torch.no_grad():
-        model = build_model(config.model, num_classes, config.backbone).eval()
-        shape = (config.clip.num_frames, config.clip.size, config.clip.size)
+        model = build_model(config.model, num_classes, config.backbone, config.reading).eval()
+        shape = (config.clip.num_frames, config.input_size, config.input_size)
         model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
 
 
@@ -165,7 +179,9 @@ def _row(
     kinds = {}
     if config.dataset.startswith("demo-"):
         kinds = kind_accuracy(config.dataset, data.classes, scores, data.test)
-        shuffled = score_videos(model, data.test, store, shuffle_time_seed=config.seed)
+        shuffled = score_videos(
+            model, data.test, store, shuffle_time_seed=config.seed, crop=config.augment.crop
+        )
         controls = kind_accuracy(config.dataset, data.classes, shuffled, data.test)
         kinds |= {f"{kind}_shuffled": value for kind, value in controls.items()}
     commit, dirty = _commit()
@@ -178,6 +194,7 @@ def _row(
         missing=len(data.missing),
         problems=len(store.problems),
         test=summarise(scores, labels),
+        videos=_video_results(scores, data.test),
         kinds=kinds,
         epochs=[vars(record) for record in records],
         seconds=round(seconds, 1),
@@ -186,6 +203,17 @@ def _row(
         dirty=dirty,
         environment=environment(),
     )
+
+
+def _video_results(scores: np.ndarray, samples: tuple[Sample, ...]) -> list[tuple[int, int, int]]:
+    """Return label, prediction (-1: unreadable) and the group's number of every test video."""
+    groups = {name: number for number, name in enumerate(sorted({s.group for s in samples}))}
+    unreadable = np.isnan(scores).any(1)
+    predictions = np.where(unreadable, -1, scores.argmax(1)).tolist()
+    return [
+        (sample.label, prediction, groups[sample.group])
+        for sample, prediction in zip(samples, predictions, strict=True)
+    ]
 
 
 def kind_accuracy(
@@ -239,7 +267,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainCo
         classes = json.loads(metadata["classes"])
     except Exception as error:
         raise ValueError(f"{path}: not a checkpoint of hstlib ({error})") from error
-    model = build_model(config.model, len(classes), config.backbone)
+    model = build_model(config.model, len(classes), config.backbone, config.reading)
     try:
         load_model(model, str(path), device=device)
     except RuntimeError as error:

@@ -46,13 +46,12 @@ class HST(nn.Module):
     Args:
         num_classes: Number of action classes.
         backbone: ``resnet21``, ``vgg13`` or ``demo``.
-        attention: Reading of Eq. (17), see :func:`hstlib.ops.block_in_attention`.
 
     Raises:
-        ValueError: If the backbone or the reading is unknown.
+        ValueError: If the backbone is unknown.
     """
 
-    def __init__(self, num_classes: int, backbone: str = "resnet21", attention: str = "equation"):
+    def __init__(self, num_classes: int, backbone: str = "resnet21"):
         super().__init__()
         sizes = pick(BACKBONES, backbone)
         channels = sizes.stages[-1][1]
@@ -61,7 +60,7 @@ class HST(nn.Module):
         self.hierarchy = HierarchyResidualNetwork(NUM_FRAMES // 2, sizes.channels, sizes.stages)
         self.temporal = TemporalConvolution(channels)
         self.spatial_attention = SpatialAttention(channels)
-        self.hybrid_attention = HybridAttention(channels, attention)
+        self.hybrid_attention = HybridAttention(channels)
         self.head = nn.Sequential(
             nn.Linear(channels, sizes.hidden),
             nn.LeakyReLU(),

@@ -43,7 +43,11 @@ class TemporalConvolution(nn.Module):
         pooled = functional.adaptive_avg_pool2d(frames, tuple(size))
         pooled = pooled.unflatten(0, (flow.shape[0], -1)).transpose(1, 2)  # (B, 2, T, h, w)
         features = self.norm(self.convolution(pooled))
-        return functional.leaky_relu(features).amax(2)
+        return self.over_time(functional.leaky_relu(features))
+
+    def over_time(self, features: Tensor) -> Tensor:
+        """Bring the frames together: (B, C, T, h, w) to (B, C, h, w)."""
+        return features.amax(2)
 
 
 class SpatialVisualWindows(nn.Module):
@@ -75,7 +79,10 @@ class SpatialVisualWindows(nn.Module):
         """
         frames = clips.transpose(1, 2).flatten(0, 1)  # (B T, 3, H, W); channel shuffle: identity
         values = functional.leaky_relu(self.omega(frames))
-        features = self.norm(self.phi(values)).unflatten(0, (clips.shape[0], -1))
+        return self.normalise(self.norm(self.phi(values)).unflatten(0, (clips.shape[0], -1)))
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Merge and normalise: (B, T, C, h, w) to (B, T / 2, C, h, w), Eqs. (2)-(5)."""
         mean, variance = ops.window_statistics(features)
         noise = ops.window_noise(variance, self.training)
         return ops.normalise_windows(ops.merge_windows(features), mean, variance, noise)
@@ -122,7 +129,7 @@ class HResidualUnit(nn.Module):
         Returns:
             Shape (B, K, c', H, W), or half the height and width.
         """
-        residual = ops.previous_windows(windows, prior).flatten(0, 1)
+        residual = self.predecessors(windows, prior).flatten(0, 1)
         folded = windows.flatten(0, 1)  # (B K, c, H, W)
         features = self.norm(self.phi(folded))
         mask = self.mask(folded).sigmoid()
@@ -137,6 +144,10 @@ class HResidualUnit(nn.Module):
             likelihood = functional.max_pool2d(likelihood, 3, stride=1, padding=1)
         total = likelihood + evidence + self.project(residual)
         return functional.leaky_relu(total).unflatten(0, windows.shape[:2])
+
+    def predecessors(self, windows: Tensor, prior: Tensor | None) -> Tensor:
+        """Return what Eq. (7) adds to each window, of the windows' shape."""
+        return ops.previous_windows(windows, prior)
 
 
 class HierarchyResidualNetwork(nn.Module):
@@ -176,4 +187,8 @@ class HierarchyResidualNetwork(nn.Module):
         prior = self.prior(ops.concat_windows(windows))
         for unit in self.units:
             windows, prior = unit(windows, prior), None
+        return self.converge(windows)
+
+    def converge(self, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Bring (B, K, C, h, w) together into s1 and s2."""
         return ops.converge_windows(windows)

@@ -25,6 +25,8 @@ class Row(BaseModel):
         problems: Files that were missing or could not be decoded.
         test: ``top1`` and ``top5`` as fractions of ``videos``, of which ``unreadable`` count as
             wrong.
+        videos: Label, prediction and group of every test video, each as a number; an unreadable
+            one is predicted as -1.
         kinds: Demo corpora: :func:`hstlib.experiment.kind_accuracy`, and the same with the frames
             of every clip shuffled in time.
         epochs: Loss, training top-1, learning rate and seconds of every epoch.
@@ -45,6 +47,7 @@ class Row(BaseModel):
     missing: int
     problems: int
     test: dict[str, float | int]
+    videos: list[tuple[int, int, int]] = []
     kinds: dict[str, float]
     epochs: list[dict[str, float | int]]
     seconds: float
