@@ -93,13 +93,14 @@ def kept_memory(build: Callable[[], nn.Module], size: int = 224) -> dict[str, in
 
     Returns:
         Bytes by block, in the order in which the blocks are met; the HResidual units by their
-        stage. A tensor that several blocks keep counts for the first; parameters do not count.
+        stage. A tensor that several blocks keep counts for the first; parameters and buffers do
+        not count.
     """
     with torch.device("meta"):
         model = build().train()
     kept: dict[str, int] = {}
     blocks: list[str] = []
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    own = {tensor.untyped_storage()._cdata for tensor in model.state_dict(keep_vars=True).values()}
     seen: list[torch.UntypedStorage] = []  # alive, so that no two share an address
 
     def pack(tensor: Tensor) -> Tensor:

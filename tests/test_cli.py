@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -37,12 +38,19 @@ def test_every_verb_has_help(cli, verb):
 
 
 def test_params_prints_the_eight_rows_beside_the_papers(cli):
-    lines = cli("params")
-    assert len(lines) == len(PAPER_ROWS) == 8
-    for line, row in zip(lines, PAPER_ROWS, strict=True):
-        assert line.startswith(f"Table {row.table}  {row.title}")
-        assert f" {row.parameters} M" in line
-    assert lines[3].endswith(" 35,544,530")
+    tables = re.split(r"\n(?=Table)", "\n".join(cli("params")))
+    assert len(tables) == len(PAPER_ROWS) == 8
+    for table, row in zip(tables, PAPER_ROWS, strict=True):
+        first, *rest = table.splitlines()
+        assert first.startswith(f"Table {row.table}  {row.title}")
+        assert f" {row.parameters} M" in first
+        total = 0
+        for block in re.split(r"\n {4}(?! )", "\n" + "\n".join(rest))[1:]:
+            name, count, formula = re.fullmatch(r"(?s)(.+): ([\d,]+) = (.*)", block).groups()
+            assert eval(" ".join(formula.split())) == int(count.replace(",", "")), name
+            total += int(count.replace(",", ""))
+        assert first.endswith(f" {total:,}")
+    assert tables[3].splitlines()[0].endswith(" 35,544,530")
 
 
 def test_an_unknown_setting_is_refused(cli):

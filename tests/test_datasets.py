@@ -304,21 +304,14 @@ def samples(class_folders):
 
 
 def test_a_sample_is_frames_flow_and_label(store, samples):
-    frames, flow, label = VideoDataset(samples, store, random_window=True)[0]
+    frames, flow, label = VideoDataset(samples, store)[0]
     assert frames.shape == (16, 16, 16, 3) and frames.dtype == torch.uint8
     assert flow.shape == (2, 16, 16, 16) and flow.dtype == torch.float16
     assert label == samples[0].label
 
 
-def test_without_random_window_every_clip_comes(store, samples):
-    data = VideoDataset(samples, store, random_window=False)
-    frames, flow, _ = data[3]
-    assert len(data) == 12
-    assert frames.shape == (3, 16, 16, 16, 3) and flow.shape == (3, 2, 16, 16, 16)
-
-
 def windows_drawn(store, samples, seed: int, epoch: int) -> list[int]:
-    data = VideoDataset(samples, store, random_window=True, seed=seed)
+    data = VideoDataset(samples, store, seed)
     data.epoch = epoch
     every = [store.read_all(s.path)[0] for s in samples]
     return [

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hstlib.config import ClipConfig
+from hstlib.config import ClipConfig, TrainConfig
 from hstlib.datasets import Sample, normalise
 from hstlib.evaluate import predict_video, score_clips, score_videos, summarise
 from hstlib.flow import optical_flow
@@ -11,6 +11,7 @@ from hstlib.store import prepare_store
 from hstlib.video import VideoError
 
 CLIP = ClipConfig(size=16, num_windows=2)
+TRAINED = TrainConfig(clip=CLIP)
 
 
 class Spy(nn.Module):
@@ -129,11 +130,11 @@ def test_shuffling_computes_the_flow_anew(model, store, samples):
 
 
 def test_predicting_a_file_equals_scoring_it_from_the_store(model, store, samples):
-    probabilities = predict_video(model.train(), samples[0].path, CLIP)
+    probabilities = predict_video(model.train(), samples[0].path, TRAINED)
     expected = score_videos(model, samples[:1], store)[0]
     np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
 
 
 def test_predicting_an_unusable_file_names_it(model, samples):
     with pytest.raises(VideoError, match=r"1\.avi: empty"):
-        predict_video(model, samples[1].path, CLIP)
+        predict_video(model, samples[1].path, TRAINED)

@@ -5,11 +5,11 @@ import hstlib
 
 LAYERS = [
     {"config"},
-    {"ops", "video", "flow", "metrics", "paper", "demo", "diagrams"},
+    {"ops", "video", "flow", "augment", "metrics", "paper", "demo", "diagrams"},
     {"store"},
     {"datasets", "reformer", "attention"},
     {"hst", "baselines"},
-    {"architecture", "train", "evaluate", "results", "plots"},
+    {"ablation", "architecture", "train", "evaluate", "results", "plots"},
     {"experiment"},
     {"__main__"},
 ]

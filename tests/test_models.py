@@ -205,11 +205,6 @@ def test_unknown_model_is_refused_with_the_known_ones():
         build_model("i3d", CLASSES, "demo")
 
 
-def test_unknown_attention_is_refused():
-    with pytest.raises(ValueError, match="'both' is unknown"):
-        HST(CLASSES, "demo", attention="both")(*batch())
-
-
 @pytest.mark.cuda
 def test_gpu_agrees_with_float64_on_the_cpu(model, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)

@@ -53,9 +53,9 @@ def spatial_case(height, width):
     return SpatialAttention(7), inputs, [(2, 7, height, width)]
 
 
-def hybrid_case(height, width, reading="equation"):
+def hybrid_case(height, width):
     inputs = [random(seed, 3, 10, height, width) for seed in (7, 8)]
-    return HybridAttention(10, reading), inputs, [(3, 10)]
+    return HybridAttention(10), inputs, [(3, 10)]
 
 
 CASES = {
@@ -72,7 +72,6 @@ CASES = {
     "hybrid odd height": lambda: hybrid_case(5, 6),
     "hybrid odd width": lambda: hybrid_case(4, 7),
     "hybrid odd": lambda: hybrid_case(5, 7),
-    "hybrid text": lambda: hybrid_case(5, 7, "text"),
 }
 
 
@@ -108,8 +107,6 @@ def test_every_parameter_changes_the_output(case):
     module.eval()  # a batch norm in training hides the bias before it
     backward(outputs_of(module, inputs))
     for name, parameter in module.named_parameters():
-        if getattr(module, "reading", "") == "text" and name == "norm.bias":
-            continue  # a softmax over positions does not see it
         assert parameter.grad.abs().max() > 1e-6, name
 
 
@@ -278,12 +275,6 @@ def test_stages_begin_with_a_1x1_unit_and_halve_from_the_second_on():
     assert shown == [(1, False), (3, False), (1, True), (3, False), (3, False), (1, True)]
 
 
-def test_hybrid_attention_shows_an_unknown_reading():
-    with pytest.raises(ValueError, match="'both' is unknown"):
-        module, inputs, _ = hybrid_case(4, 4, "both")
-        module(*inputs)
-
-
 def test_spatial_attention_is_its_equations():
     module, (first, second), _ = spatial_case(5, 7)
     module.eval()
@@ -296,9 +287,8 @@ def test_spatial_attention_is_its_equations():
     assert_close(module(first, second), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("reading", ["equation", "text"])
-def test_hybrid_attention_is_its_equations(reading):
-    module, (spatial, temporal), _ = hybrid_case(4, 6, reading)
+def test_hybrid_attention_is_its_equations():
+    module, (spatial, temporal), _ = hybrid_case(4, 6)
     module.eval()
     mix = 0
     for i, half in enumerate(functional.pixel_unshuffle(spatial, 2).split(20, dim=1)):
@@ -306,7 +296,7 @@ def test_hybrid_attention_is_its_equations(reading):
         expanded = functional.pixel_shuffle(branch, 2)
         mix = mix + module.weights[i](torch.cat([expanded, expanded], 1))
     mix = module.norm(mix / 10**0.5)
-    expected = ops.block_in_attention(mix, temporal, reading)
+    expected = ops.block_in_attention(mix, temporal)
     assert_close(module(spatial, temporal), expected, rtol=1e-5, atol=1e-5)
 
 

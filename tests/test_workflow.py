@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hstlib.config import ClipConfig, TrainConfig
+from hstlib.config import AugmentConfig, ClipConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(path.name for path in (ROOT / "workflow/profiles").iterdir())
@@ -32,7 +32,8 @@ def test_dry_run_plans_every_training_run(profile):
     stats = output.partition("Job stats:")[2].partition("\n\n")[0]
     counts = dict(line.split() for line in stats.strip().splitlines())
     p = parameters(profile)
-    runs = len(p["corpora"]) * len(p["models"]) * len(p["splits"]) * len(p["seeds"])
+    splits = sum(len(corpus.get("splits", p["splits"])) for corpus in p["corpora"])
+    runs = splits * len(p["models"]) * len(p["seeds"])
     assert counts["train"] == str(runs)
     assert counts["site"] == "1"
     rate = p["models"]["hst"].get("learning_rate", 0)  # 0: the paper's
@@ -43,10 +44,13 @@ def test_dry_run_plans_every_training_run(profile):
 @pytest.mark.parametrize("profile", PROFILES)
 def test_profile_settings_are_valid(profile):
     p = parameters(profile)
-    clip = {key: p["train"].pop(key) for key in ("size", "num_windows")}
     for corpus in p["corpora"]:
+        corpus.pop("splits", None)
         for model, settings in p["models"].items():
-            TrainConfig(model=model, clip=ClipConfig(**clip), **corpus, **settings, **p["train"])
+            merged = {**p["train"], "model": model, **settings, **corpus}
+            clip = {key: merged.pop(key) for key in ClipConfig.model_fields if key in merged}
+            change = {key: merged.pop(key) for key in AugmentConfig.model_fields if key in merged}
+            TrainConfig(clip=ClipConfig(**clip), augment=AugmentConfig(**change), **merged)
 
 
 def test_paper_profile_is_the_paper():
