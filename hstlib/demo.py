@@ -11,14 +11,14 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from hstlib.files import complete, lock, remove, remove_leftovers
 
 WIDTH, HEIGHT = 160, 120
 NUM_SOURCE_FRAMES = 44
@@ -82,23 +82,18 @@ def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = Non
     identity = {"dataset": dataset, "seed": seed, "code": code}
     if root.exists() and not (root / MARKER).is_file():
         raise ValueError(f"{root} exists and is not a drawn corpus; move it away")
-    if _identity(root) == identity:
-        return root
-    root.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    try:
-        plan = _plan_hmdb51 if dataset == "demo-hmdb51" else _plan_ucf101
-        clips = plan(unfinished, seed)
-        context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
-        with ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
-            list(pool.map(draw_clip, clips, chunksize=16))
-        (unfinished / MARKER).write_text(json.dumps(identity))
-        unfinished.chmod(0o755)
-        if _identity(root) not in (None, identity):  # else: another process was first
-            shutil.rmtree(root)
-        _publish(unfinished, root)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with lock(root):
+        if _identity(root) == identity:
+            return root
+        remove_leftovers(root)
+        with complete(root) as unfinished:
+            plan = _plan_hmdb51 if dataset == "demo-hmdb51" else _plan_ucf101
+            clips = plan(unfinished, seed)
+            context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
+            with ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
+                list(pool.map(draw_clip, clips, chunksize=16))
+            (unfinished / MARKER).write_text(json.dumps(identity))
+            remove(root)
     return root
 
 
@@ -106,15 +101,6 @@ def _identity(root: Path) -> dict | None:
     """Return what the corpus in a folder was drawn from, or none if there is none."""
     marker = root / MARKER
     return json.loads(marker.read_text()) if marker.is_file() else None
-
-
-def _publish(unfinished: Path, root: Path) -> None:
-    """Give a finished corpus its name; another process may have been first."""
-    try:
-        unfinished.rename(root)
-    except OSError:
-        if not (root / MARKER).is_file():
-            raise
 
 
 def _scenes(dataset: str) -> list[tuple[str, str, bool]]:

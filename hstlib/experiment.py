@@ -24,6 +24,7 @@ from hstlib.config import ClipConfig, TrainConfig, data_root, project_root
 from hstlib.datasets import Sample, VideoDataset, VideoSet, load_dataset
 from hstlib.demo import class_kinds, reverse_classes
 from hstlib.evaluate import score_videos, summarise
+from hstlib.files import complete
 from hstlib.hst import HST
 from hstlib.metrics import count_parameters
 from hstlib.results import Row, load_row, write_row
@@ -60,8 +61,7 @@ def build_model(model: str, num_classes: int, backbone: str, reading: str = "pap
 
 def open_store(data: VideoSet, clip: ClipConfig, workers: int | None = None) -> ClipStore:
     """Prepare the clip store of a whole data set, or open it if it is there."""
-    paths = [sample.path for sample in data.samples]
-    return prepare_store(paths, clip, data_root() / "store", workers)
+    return prepare_store(data.paths, clip, data_root() / "store", workers)
 
 
 def list_problems(store: ClipStore, shown: int = 20) -> list[str]:
@@ -122,7 +122,13 @@ def _log_file(path: Path) -> Iterator[None]:
 
 def _run(config: TrainConfig, results: Path) -> Row:
     begin = time.perf_counter()
-    data = load_dataset(config.dataset, config.data_dir, config.split)
+    data = load_dataset(
+        config.dataset,
+        config.data_dir,
+        config.split,
+        protocol=config.protocol,
+        num_windows=config.clip.num_windows,
+    )
     _check_fit(config, len(data.classes))
     store = open_store(data, config.clip)
     readable = [sample for sample in data.train if sample.path in store]
@@ -242,11 +248,9 @@ def kind_accuracy(
 
 def save_checkpoint(path: Path, model: nn.Module, config: TrainConfig, data: VideoSet) -> None:
     """Write weights, settings and class names into one safetensors file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
     metadata = {"config": config.model_dump_json(), "classes": json.dumps(data.classes)}
-    save_model(model, str(unfinished), metadata)
-    unfinished.replace(path)
+    with complete(path) as unfinished:
+        save_model(model, str(unfinished), metadata)
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainConfig, list[str]]:

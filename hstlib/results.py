@@ -7,6 +7,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hstlib.config import TrainConfig
+from hstlib.files import complete
 from hstlib.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAPER_ROWS, PaperRow
 
 NOT_RUN = "not run"
@@ -59,11 +60,9 @@ class Row(BaseModel):
 
 def write_row(row: Row, folder: Path) -> Path:
     """Write a row to ``<folder>/<run id>.json``, atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{row.run_id}.json"
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(row.model_dump_json(indent=1) + "\n")
-    unfinished.replace(path)
+    with complete(path) as unfinished:
+        unfinished.write_text(row.model_dump_json(indent=1) + "\n")
     return path
 
 

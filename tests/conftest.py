@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from hstlib import store
 from hstlib.config import TrainConfig
 from hstlib.experiment import run
 
@@ -36,6 +37,13 @@ def isolated(tmp_path, monkeypatch):
         torch.use_deterministic_algorithms(False)
 
 
+def write_shards_here(plan: store._Plan, numbers: list[int], workers: int) -> Iterator[int]:
+    """Stands in for the store's process pool."""
+    for number in numbers:
+        store._write_shard(plan, number, {})
+        yield number
+
+
 class InlinePool:
     """Stands in for a process pool: same results, without seconds of starting processes."""
 
@@ -54,7 +62,7 @@ class InlinePool:
 
 @pytest.fixture
 def inline_pool(monkeypatch):
-    monkeypatch.setattr("hstlib.store.ProcessPoolExecutor", InlinePool)
+    monkeypatch.setattr("hstlib.store._write_shards", write_shards_here)
     monkeypatch.setattr("hstlib.demo.ProcessPoolExecutor", InlinePool)
 
 
@@ -162,7 +170,7 @@ def finished_run(class_folders, tmp_path_factory) -> SimpleNamespace:
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setenv("HST_DATA", str(data_root))
-        patch.setattr("hstlib.store.ProcessPoolExecutor", InlinePool)
+        patch.setattr("hstlib.store._write_shards", write_shards_here)
         row = run(config, results)
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)

@@ -12,7 +12,7 @@ from hstlib.evaluate import predict_video
 from hstlib.experiment import load_checkpoint
 from hstlib.plots import Prediction, prediction_figure
 from hstlib.results import load_rows
-from hstlib.store import read_windows
+from hstlib.store import cut_clips
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -110,9 +110,9 @@ def test_figure_of_real_clips_by_a_trained_model(real_run):
         videos = sorted((clips / data_set).rglob("*.avi"))
         predictions = []
         for path in videos:
-            scores = predict_video(model, path, config.clip)
+            scores = predict_video(model, path, config)
             assert scores.sum() == pytest.approx(1, abs=1e-5)
-            ((frames, _),) = read_windows(path, config.clip.model_copy(update={"size": 112}))
+            (frames,) = cut_clips(path, config.clip.model_copy(update={"size": 112})).frames
             assert frames.shape == (16, 112, 112, 3)
             predictions.append(Prediction(frames, classes[scores.argmax()], scores.max()))
         figure = prediction_figure(predictions)

@@ -1,11 +1,21 @@
+import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from hstlib import store as store_module
 from hstlib.config import ClipConfig
-from hstlib.store import ClipStore, cut_clips, prepare_store, store_key
+from hstlib.store import ClipStore, VideoClips, cut_clips, prepare_store, store_key
 from hstlib.video import VideoError, read_video
 
 CLIP = ClipConfig(size=16, num_windows=2)
@@ -32,26 +42,28 @@ def test_store_holds_what_cut_clips_gives(store, paths):
 
 
 def test_read_gives_one_window(store, paths):
-    frames, flow = store.read_all(paths[0])
+    clips = store.read_all(paths[0])
     for window in range(2):
-        one = store.read(paths[0], window)
-        assert np.array_equal(one[0], frames[window]) and np.array_equal(one[1], flow[window])
+        frames, flow = store.read(paths[0], window)
+        assert np.array_equal(frames, clips.frames[window])
+        assert np.array_equal(flow, clips.flow[window])
 
 
 def test_cut_clips_shapes_and_types(paths):
-    frames, flow = cut_clips(paths[0], CLIP)
+    frames, flow, sources = cut_clips(paths[0], CLIP)
     assert frames.shape == (2, 16, 16, 16, 3) and frames.dtype == np.uint8
     assert flow.shape == (2, 2, 16, 16, 16) and flow.dtype == np.float16
+    assert sources.shape == (2, 17) and sources.dtype == np.int32
 
 
 def test_cut_clips_takes_the_windows_of_the_resampled_video(paths):
     video = read_video(paths[0], size=16).frames  # 40 frames at 25 Hz: 26 at 16
-    frames, _ = cut_clips(paths[0], CLIP)
+    frames = cut_clips(paths[0], CLIP).frames
     assert np.array_equal(frames[0], video[:16]) and np.array_equal(frames[1], video[-16:])
 
 
 def test_last_flow_comes_from_the_following_frame_where_there_is_one(paths):
-    _, flow = cut_clips(paths[0], CLIP)
+    flow = cut_clips(paths[0], CLIP).flow
     assert not np.array_equal(flow[0, :, -1], flow[0, :, -2])
     assert np.array_equal(flow[1, :, -1], flow[1, :, -2])
 
@@ -79,7 +91,7 @@ def test_reading_a_file_that_is_not_in_the_store_is_refused(store, tmp_path):
 
 
 def test_opening_again_does_not_decode_again(store, paths, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "_fill", lambda *_: pytest.fail("decodes again"))
+    monkeypatch.setattr(store_module, "_prepare", lambda *_: pytest.fail("decodes again"))
     again = prepare_store(paths, CLIP, tmp_path / "store")
     assert again.folder == store.folder and again.problems == store.problems
     assert again.config == CLIP
@@ -109,33 +121,167 @@ def test_an_absent_file_that_comes_gives_another_store(paths, store, tmp_path, v
     assert later.folder != store.folder and paths[3] in later
 
 
-def test_one_and_two_workers_write_the_same_bytes(paths, tmp_path):
-    one, two = (prepare_store(paths, CLIP, tmp_path / f"{n}", workers=n).folder for n in (1, 2))
-    for name in ("frames.npy", "flow.npy", "index.json"):
-        assert (one / name).read_bytes() == (two / name).read_bytes()
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def many(tmp_path, video_file, moving) -> list[Path]:
+    """Twenty videos, three shards, one of them empty and one damaged."""
+    paths = [
+        video_file(tmp_path / "many" / f"{i:02d}.avi", moving(seed=i, count=20 + i))
+        for i in range(20)
+    ]
+    paths[3].write_bytes(b"")
+    paths[11].write_bytes(paths[11].read_bytes()[:1500])
+    return paths
+
+
+def test_one_and_three_workers_write_the_same_bytes(many, tmp_path):
+    one, three = (prepare_store(many, CLIP, tmp_path / f"{n}", workers=n).folder for n in (1, 3))
+    assert tree(one) == tree(three)
+    assert len(tree(one)) == 1 + 3 * 4
+
+
+def test_shards_are_read_as_they_were_cut(many, tmp_path):
+    store = prepare_store(many, CLIP, tmp_path / "store")
+    assert list(store.problems) == [str(many[3]), str(many[11])]
+    for path in many:
+        if path in store:
+            for stored, cut in zip(store.read_all(path), cut_clips(path, CLIP), strict=True):
+                assert np.array_equal(stored, cut)
+
+
+def test_clips_without_a_store_are_the_same(store, paths):
+    direct = VideoClips(CLIP)
+    for path in (paths[0], paths[2]):
+        for stored, cut in zip(store.read_all(path), direct.read_all(path), strict=True):
+            assert np.array_equal(stored, cut)
+        for stored, cut in zip(store.read(path, 1), direct.read(path, 1), strict=True):
+            assert np.array_equal(stored, cut)
+    assert [path in direct for path in paths] == [True, True, True, False]
+
+
+def test_sources_are_the_frames_of_the_file(tmp_path, video_file):
+    """Each frame of the file has its own grey level, so that what was decoded can be told."""
+    levels = np.arange(28) * 9
+    path = video_file(tmp_path / "a.avi", [np.full((32, 32, 3), v, np.uint8) for v in levels])
+    clips = cut_clips(path, CLIP)
+    grey = clips.frames.mean((2, 3, 4))
+    nearest = np.abs(grey[..., None] - levels).argmin(-1)
+    assert np.array_equal(nearest, clips.sources[:, :-1])
+    assert clips.sources[0, :4].tolist() == [0, 2, 3, 5] and clips.sources[1, -1] == -1
+
+
+def test_the_index_records_decoder_and_settings(store):
+    index = json.loads((store.folder / "index.json").read_text())
+    assert index["clip"] == CLIP.model_dump()
+    assert index["decoder"] == f"OpenCV {cv2.__version__}, FFMPEG"
+    assert index["version"] == store_module.VERSION
+
+
+def test_a_store_of_another_version_is_refused(store):
+    index = store.folder / "index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "version": 1}))
+    with pytest.raises(ValueError, match="clips of version 1, this is 2; remove it"):
+        ClipStore(store.folder)
+
+
+def test_too_little_room_is_said_before_anything_is_decoded(paths, tmp_path, monkeypatch):
+    usage = shutil._ntuple_diskusage(10**9, 10**9, 1000)
+    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(store_module, "_write_shards", lambda *_: pytest.fail("decodes"))
+    with pytest.raises(ValueError, match="4 videos need 0.0 GB as clips, 0.0 GB are free"):
+        prepare_store(paths, CLIP, tmp_path / "store")
+
+
+PREPARE = """
+import sys
+from pathlib import Path
+from hstlib.config import ClipConfig
+from hstlib.store import prepare_store
+if __name__ == "__main__":
+    paths = sorted(Path(sys.argv[1]).iterdir())
+    prepare_store(paths, ClipConfig(size=16, num_windows=2), Path(sys.argv[2]), workers=2)
+"""
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_store(many, tmp_path):
+    script = tmp_path / "prepare.py"
+    script.write_text(PREPARE)
+    command = [sys.executable, str(script), str(many[0].parent), str(tmp_path / "killed")]
+    whole = prepare_store(many, CLIP, tmp_path / "whole")
+    killed, seen = 0, set()
+    for wait in np.linspace(0.8, 4, 20):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        time.sleep(wait)
+        killed += process.poll() is None
+        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
+        process.wait()
+        seen.add(len(list((tmp_path / "killed").glob("*/000??"))))
+        if process.returncode == 0:
+            break
+    subprocess.run(command, check=True, capture_output=True)
+    assert killed >= 3
+    assert tree(tmp_path / "killed" / whole.folder.name) == tree(whole.folder)
+
+
+def test_a_file_that_kills_the_decoder_is_listed_and_the_rest_is_kept(many, tmp_path, monkeypatch):
+    """Forked, so that the workers have the patch; OpenCV has started no thread in this process."""
+
+    def cut(path, config):
+        if path.stem in ("05", "17"):
+            os._exit(11)
+        return np.zeros((2, 16, 16, 16, 3)), np.zeros((2, 2, 16, 16, 16)), np.zeros((2, 17))
+
+    def pool(workers):
+        return ProcessPoolExecutor(workers, get_context("fork"))
+
+    monkeypatch.setattr(store_module, "cut_clips", cut)
+    monkeypatch.setattr(store_module, "_pool", pool)
+    store = prepare_store(many, CLIP, tmp_path / "store", workers=2)
+    assert list(store.problems) == [str(many[5]), str(many[17])]
+    assert "decoding it kills the process" in store.problems[str(many[5])]
+    assert sum(path in store for path in many) == 18
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_nothing_is_left_behind_by_an_exception(paths, tmp_path, monkeypatch, error):
-    def fail(*_):
-        raise error("stop")
+def test_an_exception_leaves_no_shard_that_is_not_complete(many, tmp_path, monkeypatch, error):
+    real, count = cut_clips, iter(range(100))
 
-    monkeypatch.setattr(store_module, "_fill", fail)
+    def fail(path, config):
+        if next(count) == 12:
+            raise error("stop")
+        return real(path, config)
+
+    monkeypatch.setattr(store_module, "cut_clips", fail)
+    monkeypatch.setattr(store_module, "_write_shards", in_order)
     with pytest.raises(error, match="stop"):
-        prepare_store(paths, CLIP, tmp_path / "store")
-    assert list((tmp_path / "store").iterdir()) == []
+        prepare_store(many, CLIP, tmp_path / "store")
+    (folder,) = (p for p in (tmp_path / "store").iterdir() if p.is_dir())
+    assert {p.name for p in folder.iterdir() if not p.name.startswith(".")} == {"00000"}
+    monkeypatch.undo()
+    again = prepare_store(many, CLIP, tmp_path / "store")
+    assert tree(again.folder) == tree(prepare_store(many, CLIP, tmp_path / "other").folder)
+
+
+def in_order(plan, numbers, workers):
+    for number in numbers:
+        store_module._write_shard(plan, number, {})
+        yield number
 
 
 def test_the_finished_store_is_all_that_is_there(store, tmp_path):
-    assert list((tmp_path / "store").iterdir()) == [store.folder]
-    assert {p.name for p in store.folder.iterdir()} == {"frames.npy", "flow.npy", "index.json"}
+    names = {p.name for p in (tmp_path / "store").iterdir() if not p.name.endswith(".lock")}
+    assert names == {store.folder.name}
+    assert {p.name for p in store.folder.iterdir()} == {"00000", "index.json"}
 
 
 def test_changing_what_was_read_does_not_change_the_store(store, paths):
-    frames, _ = store.read_all(paths[0])
+    frames = store.read_all(paths[0]).frames
     before = frames.copy()
     frames[:] = 0
-    assert np.array_equal(ClipStore(store.folder).read_all(paths[0])[0], before)
+    assert np.array_equal(ClipStore(store.folder).read_all(paths[0]).frames, before)
 
 
 def test_a_folder_without_index_is_no_store(tmp_path):

@@ -1,0 +1,60 @@
+import subprocess
+import sys
+
+import pytest
+
+from hstlib.files import UNFINISHED, complete, lock, remove, remove_leftovers
+
+
+def test_a_file_is_there_only_when_it_is_complete(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with complete(path) as unfinished:
+        unfinished.write_text("half")
+        assert not path.exists() and unfinished.parent == path.parent
+    assert path.read_text() == "half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_is_replaced_and_a_folder_is_not(tmp_path):
+    for text in ("old", "new"):
+        with complete(tmp_path / "a.txt") as unfinished:
+            unfinished.write_text(text)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "kept").touch()
+    with pytest.raises(OSError), complete(tmp_path / "b") as unfinished:
+        unfinished.mkdir()
+    assert {p.name for p in tmp_path.iterdir()} == {"a.txt", "b"}
+    assert (tmp_path / "b" / "kept").is_file()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_nothing(tmp_path, error):
+    with pytest.raises(error), complete(tmp_path / "a") as unfinished:
+        unfinished.mkdir()
+        (unfinished / "part").touch()
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leftovers_are_those_of_the_one_path(tmp_path):
+    for name in (f".a.77{UNFINISHED}", f".ab.77{UNFINISHED}", "a"):
+        (tmp_path / name).mkdir()
+    remove_leftovers(tmp_path / "a")
+    assert {p.name for p in tmp_path.iterdir()} == {f".ab.77{UNFINISHED}", "a"}
+
+
+def test_removing_what_is_not_there_or_a_link_is_safe(tmp_path):
+    remove(tmp_path / "absent")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    remove(tmp_path / "link")
+    assert [p.name for p in tmp_path.iterdir()] == ["kept"]
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    code = "import os, sys; from pathlib import Path; from hstlib.files import lock\n"
+    code += "lock(Path(sys.argv[1])).acquire(); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")])
+    with lock(tmp_path / "a").acquire(timeout=5):
+        pass
