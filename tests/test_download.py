@@ -1,0 +1,676 @@
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+import zlib
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from hstlib import download, unpack
+from hstlib.__main__ import main
+from hstlib.datasets import NUM_CLASSES, load_dataset
+from hstlib.download import SOURCES, Mirror, Source, download_dataset
+
+LISTS = {"lists/classInd.txt": b"1 Jump\n2 Run\n", "lists/trainlist01.txt": b"Run/v_a.avi 2\n"}
+VIDEOS = {f"UCF-101/{c}/v_{c}_g01_c01.avi": c.encode() * 9000 for c in ("Jump", "Run")}
+
+
+def make_zip(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", compression) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def make_rar(files: dict[str, bytes], links: dict[str, str] | None = None) -> bytes:
+    """Make a RAR 4 archive without compression."""
+
+    def block(kind: int, flags: int, rest: bytes, data: bytes = b"") -> bytes:
+        head = struct.pack("<BHH", kind, flags, 7 + len(rest)) + rest
+        return struct.pack("<H", zlib.crc32(head) & 0xFFFF) + head + data
+
+    def member(name: str, data: bytes, mode: int) -> bytes:
+        fields = len(data), len(data), 3, zlib.crc32(data), 0x58216000, 20, 0x30, len(name), mode
+        return block(
+            0x74,
+            0x8000,
+            struct.pack("<IIBIIBBHI", *fields) + name.replace("/", "\\").encode(),
+            data,
+        )
+
+    members = [member(name, data, 0o100644) for name, data in files.items()]
+    members += [member(name, to.encode(), 0o120777) for name, to in (links or {}).items()]
+    return (
+        b"Rar!\x1a\x07\x00"
+        + block(0x73, 0, bytes(6))
+        + b"".join(members)
+        + block(0x7B, 0x4000, b"")
+    )
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves the server's ``files``, with the faults that it is told to have."""
+
+    def do_GET(self):
+        server, wanted = self.server, self.headers.get("Range")
+        content = server.files.get(self.path)
+        start = 0 if server.ignore_range or not wanted else int(wanted[6:-1])
+        entry = SimpleNamespace(path=self.path, range=wanted, sent=0)
+        server.log.append(entry)
+        if content is None:
+            return self.send_error(404)
+        if start >= len(content):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(content)}")
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Type", server.kind)
+        if server.tell_length:
+            self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        end = server.drop_at.pop(0) if server.drop_at else len(content)
+        self.wfile.write(content[start:end])
+        entry.sent = len(content[start:end])
+        if server.stall and end < len(content):
+            server.stall.wait(20)
+        self.close_connection = True
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    server.files, server.log, server.drop_at = {}, [], []
+    server.ignore_range, server.stall, server.tell_length = False, None, True
+    server.kind = "application/octet-stream"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def offer(server, monkeypatch):
+    """Serve archives as the mirrors of UCF101; returns the sources."""
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(download, "CHUNK", 1000)
+
+    def mirror(path: str, content: bytes, algorithm: str) -> Mirror:
+        server.files[path] = content
+        digest = algorithm and f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+        return Mirror(server.url + path, len(content), digest or None)
+
+    def call(*videos: tuple[str, bytes], hashed: bool = True) -> tuple[Source, Source]:
+        lists = mirror("/lists.zip", make_zip(LISTS), "md5")
+        mirrors = tuple(
+            mirror(path, content, "sha256" if hashed else "") for path, content in videos
+        )
+        sources = (
+            Source(("ucfTrainTestlist",), "*.txt", 10_000, (lists,)),
+            Source(("UCF-101", "UCF101"), "*.avi", 1_000_000, mirrors),
+        )
+        monkeypatch.setitem(SOURCES, "ucf101", sources)
+        return sources
+
+    return call
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return tmp_path / "data-root" / "ucf101"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+VIDEOS_ON_DISK = {name.removeprefix("UCF-101/"): content for name, content in VIDEOS.items()}
+
+
+def assert_complete(root: Path) -> None:
+    """Both folders are right, and nothing else is there but archives."""
+    assert contents(root / "UCF-101") == VIDEOS_ON_DISK
+    assert contents(root / "ucfTrainTestlist").keys() == {"classInd.txt", "trainlist01.txt"}
+    others = {p.name for p in root.iterdir()} - {"UCF-101", "ucfTrainTestlist"}
+    assert all(name.endswith((".zip", ".rar")) for name in others), others
+
+
+def assert_no_videos(root: Path) -> None:
+    assert {p.name for p in root.iterdir()} <= {"ucfTrainTestlist", "lists.zip", "videos.zip"}
+
+
+# The table
+
+
+def test_the_mirrors_are_named_in_full():
+    assert SOURCES.keys() == {"hmdb51", "ucf101"} <= NUM_CLASSES.keys()
+    for source in sum(SOURCES.values(), ()):
+        *others, last = source.mirrors
+        assert all(mirror.hash.startswith("sha256:") for mirror in others[:1])
+        for mirror in source.mirrors:
+            assert mirror.url.startswith("https://") and mirror.url.endswith((".zip", ".rar"))
+            assert 0 < mirror.size < source.unpacked
+            assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}|None", str(mirror.hash))
+            assert mirror.hash or mirror is last
+            if "huggingface" in mirror.url:
+                assert re.search("/resolve/[0-9a-f]{40}/", mirror.url)
+
+
+def test_archives_of_different_content_have_different_names():
+    for sources in SOURCES.values():
+        mirrors = [mirror for source in sources for mirror in source.mirrors]
+        names = {(mirror.url.rpartition("/")[2], mirror.hash) for mirror in mirrors}
+        assert len(names) == len({name for name, _ in names})
+
+
+def test_certificates_are_checked_everywhere():
+    for module in (download, unpack):
+        assert "verify" not in Path(module.__file__).read_text()
+
+
+# Fetching
+
+
+def test_lists_come_before_videos(offer, server, root):
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    assert download_dataset("ucf101") == root
+    assert_complete(root)
+    assert [entry.path for entry in server.log] == ["/lists.zip", "/videos.zip"]
+
+
+def test_what_is_there_is_not_fetched_again(offer, server, root):
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    download_dataset("ucf101")
+    server.log.clear()
+    download_dataset("ucf101")
+    assert server.log == []
+    shutil.rmtree(root / "UCF-101")  # but the archive is still there, and still right
+    download_dataset("ucf101")
+    assert server.log == []
+    assert_complete(root)
+
+
+@pytest.mark.parametrize("name", ["UCF-101", "UCF101"])
+def test_unpacked_folders_are_taken_as_they_are(offer, server, root, name):
+    offer()
+    for file in (root / name / "v_Any_g01_c01.avi", root / "ucfTrainTestlist" / "classInd.txt"):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"mine")
+    before = contents(root)
+    download_dataset("ucf101")
+    assert server.log == [] and contents(root) == before
+
+
+def test_a_folder_of_other_things_is_not_overwritten(offer, server, root):
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    (root / "UCF-101").mkdir(parents=True)
+    (root / "UCF-101" / "notes.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"UCF-101 exists and holds no \*\.avi; move it away"):
+        download_dataset("ucf101")
+    assert contents(root / "UCF-101") == {"notes.md": b"mine"}
+    assert [entry.path for entry in server.log] == ["/lists.zip"]
+
+
+def test_a_dropped_connection_is_resumed(offer, server, root):
+    archive = make_zip(VIDEOS)
+    offer(("/videos.zip", archive))
+    server.drop_at = [10_000, 10_000, 30_000]  # the lists are shorter
+    download_dataset("ucf101")
+    assert_complete(root)
+    first, second, third = [entry for entry in server.log if entry.path == "/videos.zip"]
+    assert first.range is None and first.sent == 10_000
+    assert second.range == "bytes=10000-" and second.sent == 20_000
+    assert third.range == "bytes=30000-" and third.sent == len(archive) - 30_000
+    assert (root / "videos.zip").read_bytes() == archive
+
+
+def test_a_file_without_a_length_may_break_off(offer, server, root):
+    archive = make_zip(VIDEOS)
+    offer(("/videos.zip", archive))
+    root.mkdir(parents=True)
+    (root / "videos.zip.part").write_bytes(archive[:10_000])
+    server.tell_length, server.drop_at = False, [10_000, 30_000]
+    download_dataset("ucf101")
+    assert_complete(root)
+    assert [entry.range for entry in server.log[1:]] == ["bytes=10000-", "bytes=30000-"]
+
+
+def test_connections_that_bring_nothing_end(offer, server, root):
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    server.drop_at = [10_000, 10_000] + [0] * 99
+    with pytest.raises(ValueError, match="no mirror works.*videos.zip: .*broken"):
+        download_dataset("ucf101")
+    assert len(server.log) == 2 + download.TRIES
+    assert (root / "videos.zip.part").stat().st_size == 10_000
+
+
+def test_a_server_that_ignores_range_sends_all(offer, server, root):
+    archive = make_zip(VIDEOS)
+    offer(("/videos.zip", archive))
+    server.ignore_range, server.drop_at = True, [10_000, 10_000]
+    download_dataset("ucf101")
+    assert_complete(root)
+    entries = [(entry.range, entry.sent) for entry in server.log[1:]]
+    assert entries == [(None, 10_000), ("bytes=10000-", len(archive))]
+
+
+@pytest.mark.parametrize("extra", [b"", b"of another archive"])
+def test_a_part_that_cannot_be_continued(offer, server, root, extra):
+    archive = make_zip(VIDEOS)
+    offer(("/videos.zip", archive))
+    root.mkdir(parents=True)
+    (root / "videos.zip.part").write_bytes(archive + extra)
+    download_dataset("ucf101")
+    assert_complete(root)
+    sent = [entry.sent for entry in server.log[1:]]
+    assert sent == ([0, len(archive)] if extra else [0])
+
+
+KILLED = """
+import sys
+from hstlib import download
+from hstlib.download import Mirror, Source
+download.CHUNK = 1000
+download.SOURCES["ucf101"] = {sources}
+download.download_dataset("ucf101")
+"""
+
+
+def test_a_killed_process_is_resumed(offer, server, root):
+    archive = make_zip(VIDEOS)
+    sources = offer(("/videos.zip", archive))
+    server.stall, server.drop_at = threading.Event(), [10_000, 40_000]
+    process = subprocess.Popen([sys.executable, "-c", KILLED.format(sources=sources)])
+    part = root / "videos.zip.part"
+    for _ in range(2000):
+        if part.is_file() and part.stat().st_size > 20_000:
+            break
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    server.stall.set()
+    held = part.stat().st_size
+    assert 20_000 < held <= 40_000
+    (root / ".UCF-101.killed.unfinished").mkdir()  # as a process killed in unpacking leaves it
+    download_dataset("ucf101")
+    assert_complete(root)
+    assert server.log[-1].range == f"bytes={held}-"
+    assert server.log[-1].sent == len(archive) - held
+    assert (root / "videos.zip").read_bytes() == archive
+
+
+def test_a_wrong_hash_leads_to_the_next_mirror(offer, server, root, caplog):
+    bad, good = make_zip(VIDEOS | {"UCF-101/Run/b.avi": b"b"}), make_zip(VIDEOS)
+    lists, videos = offer(("/first/videos.zip", bad), ("/second/good.zip", good))
+    wrong = replace(videos.mirrors[0], hash="sha256:" + "0" * 64)
+    SOURCES["ucf101"] = (lists, replace(videos, mirrors=(wrong, videos.mirrors[1])))
+    download_dataset("ucf101")
+    assert_complete(root)
+    assert not (root / "videos.zip").exists()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno > 20]
+    assert wrong.url in warning and "0" * 64 in warning
+    assert hashlib.sha256(bad).hexdigest() in warning
+
+
+def test_no_mirror_is_an_error_that_names_them_all(offer, server, root):
+    offer(("/first/videos.zip", make_zip(VIDEOS)), ("/second/videos.zip", make_zip(VIDEOS)))
+    del server.files["/first/videos.zip"]
+    server.files["/second/videos.zip"] = make_zip(VIDEOS | {"UCF-101/Run/b.avi": b"b"})
+    with pytest.raises(ValueError) as caught:
+        download_dataset("ucf101")
+    message = str(caught.value)
+    assert f"{server.url}/first/videos.zip: 404" in message
+    assert f"{server.url}/second/videos.zip: SHA256" in message
+    assert str(root / "UCF-101") in message and "--archive" in message
+    assert_no_videos(root)
+
+
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", ""])
+def test_a_web_page_in_place_of_an_archive_spares_what_is_held(offer, server, root, kind):
+    archive = make_zip(VIDEOS)
+    offer(("/videos.zip", archive))
+    download_dataset("ucf101")
+    shutil.rmtree(root / "UCF-101")
+    (root / "videos.zip").unlink()
+    (root / "videos.zip.part").write_bytes(archive[:10_000])
+    server.files["/videos.zip"], server.ignore_range = b"<html>Please log in</html>", True
+    server.kind = kind
+    with pytest.raises(ValueError, match="the answer is 26 bytes of .*, not an archive of about"):
+        download_dataset("ucf101")
+    assert (root / "videos.zip.part").read_bytes() == archive[:10_000]
+
+
+def test_a_web_page_as_long_as_the_archive_is_not_kept(offer, server, root):
+    offer(("/videos.zip", b"<html>" * 9000), hashed=False)
+    with pytest.raises(ValueError, match="b'<htm', so it is neither zip nor RAR"):
+        download_dataset("ucf101")
+    assert_no_videos(root)
+    assert not (root / "videos.zip").exists()
+
+
+def test_an_unknown_hash_is_told(offer, root, caplog):
+    offer(("/videos.zip", make_zip(VIDEOS)), hashed=False)
+    with caplog.at_level(logging.WARNING):
+        download_dataset("ucf101")
+    assert "/videos.zip: no hash is known" in caplog.text
+    assert_complete(root)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_shows_rate_and_time_left_on_a_terminal(offer, monkeypatch):
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    download_dataset("ucf101")
+    shown = r"videos\.zip: 100%\|#+\| [\d.]+k/[\d.]+k \[\d\d:\d\d<\d\d:\d\d, [\d.]+[kMG]?B/s\]"
+    assert re.search(shown, terminal.getvalue())
+
+
+def test_a_small_disk_is_refused_before_the_archive(offer, server, root, monkeypatch):
+    archive = make_zip(VIDEOS)
+    lists, videos = offer(("/videos.zip", archive))
+    free = videos.unpacked + len(archive) - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    needed = f"{free + 1:,} bytes are needed, {free:,} are free"
+    with pytest.raises(OSError, match=f"{root}: {needed}"):
+        download_dataset("ucf101")
+    assert [entry.path for entry in server.log] == ["/lists.zip"]
+    assert_no_videos(root)
+    (root / "videos.zip.part").write_bytes(archive[:1])  # what is held needs no room
+    download_dataset("ucf101")
+    assert_complete(root)
+
+
+def test_an_unknown_data_set_is_refused():
+    with pytest.raises(ValueError, match=r"'kinetics' cannot be downloaded; use one of \['hmdb51'"):
+        download_dataset("kinetics")
+
+
+# An archive of the user's
+
+
+def test_an_archive_of_the_users_is_unpacked_as_it_is(offer, server, root, tmp_path):
+    lists, videos = offer(("/videos.zip", b""))
+    mine = tmp_path / "mine.zip"
+    mine.write_bytes(make_zip(VIDEOS))
+    download_dataset("ucf101", mine)
+    assert_complete(root)
+    assert mine.is_file()
+    assert [entry.path for entry in server.log] == ["/lists.zip"]
+
+
+def test_an_archive_of_the_users_needs_room_too(offer, root, tmp_path, monkeypatch):
+    offer()
+    (tmp_path / "mine.zip").write_bytes(make_zip(VIDEOS))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=20_000))
+    with pytest.raises(OSError, match="1,000,000 bytes are needed, 20,000 are free"):
+        download_dataset("ucf101", tmp_path / "mine.zip")
+
+
+def test_a_missing_archive_is_told_before_anything_is_fetched(offer, server, tmp_path):
+    offer()
+    with pytest.raises(ValueError, match="none.zip is not a file"):
+        download_dataset("ucf101", tmp_path / "none.zip")
+    assert server.log == []
+
+
+def test_the_command_counts_what_the_lists_name(hmdb51_root, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "data-root" / "hmdb51"
+    shutil.copytree(hmdb51_root / "testTrainMulti_7030_splits", root / "testTrainMulti_7030_splits")
+    files = {f"hmdb51_org/{k}": v for k, v in contents(hmdb51_root / "hmdb51_org").items()}
+    files["hmdb51_org/class_09/Film_0_class_09_f_nm_np1_fr_goo_0.avi"] = b"x"
+    (tmp_path / "mine.zip").write_bytes(make_zip(files))
+    arguments = ["hstlib", "download", "hmdb51", "--archive", str(tmp_path / "mine.zip")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+    assert capsys.readouterr().out == f"{root}: 204 videos, 201 of them missing\n"
+    assert len(load_dataset("hmdb51").missing) == 201
+
+
+# Unpacking
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    """Unpack bytes as an archive; returns what is there then."""
+
+    def call(archive: bytes, limit: int = 1_000_000) -> dict[str, bytes]:
+        (tmp_path / "archive").write_bytes(archive)
+        target = tmp_path / "root" / "videos"
+        target.parent.mkdir()
+        try:
+            unpack.unpack(tmp_path / "archive", target, "*.avi", limit)
+        finally:
+            assert {p.name for p in target.parent.iterdir()} <= {"videos"}
+            assert {p.name for p in tmp_path.iterdir()} <= {"archive", "root", "bin"}
+        return contents(target)
+
+    return call
+
+
+FLAT = {"a.avi": b"a" * 99, "b.avi": b"b" * 99}
+CLASSES = {"Jump/a.avi": b"a" * 99, "Run/b.avi": b"b" * 99}
+
+
+@pytest.mark.parametrize("top", ["", "UCF101/", "data/UCF-101/"])
+@pytest.mark.parametrize("files", [FLAT, CLASSES])
+def test_top_folders_do_not_matter(unpacked, top, files):
+    assert unpacked(make_zip({top + name: content for name, content in files.items()})) == files
+
+
+def test_what_is_not_wanted_stays_packed(unpacked):
+    extra = {"README.txt": b"r", "__MACOSX/top/Run/._b.avi": b"m", "top/old.rar": b"Rar!"}
+    assert unpacked(make_zip({f"top/{k}": v for k, v in CLASSES.items()} | extra)) == CLASSES
+
+
+def test_new_folders_are_readable_by_others(unpacked, tmp_path):
+    unpacked(make_zip(CLASSES))
+    reference = tmp_path / "root" / "reference"
+    reference.mkdir()
+    assert (tmp_path / "root" / "videos").stat().st_mode == reference.stat().st_mode
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../out.avi", "top/../../out.avi", "/out.avi", "C:\\out.avi", "..\\out.avi", "\\out.avi"],
+)
+def test_paths_out_of_the_folder_are_refused(unpacked, name):
+    with pytest.raises(ValueError, match="archive: .*out.avi' leads out of the folder"):
+        unpacked(make_zip(CLASSES | {name: b"x"}))
+
+
+@pytest.mark.parametrize("mode", [0o120777, 0o020666])
+def test_links_and_devices_are_refused(unpacked, mode):
+    info = zipfile.ZipInfo("Run/link.avi")
+    info.external_attr = mode << 16
+    with pytest.raises(ValueError, match="'Run/link.avi' is a link or device"):
+        unpacked(make_zip(CLASSES | {info: b"/etc/passwd"}))
+
+
+def test_a_zip_bomb_is_refused(unpacked):
+    bomb = make_zip({"a.avi": bytes(500_000), "b.avi": b""}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(ValueError, match="unpacks to 500,000 bytes or more, .* at most make sense"):
+        unpacked(bomb)
+
+
+def test_more_than_expected_is_refused(unpacked):
+    with pytest.raises(ValueError, match="unpacks to 198 bytes or more, 197 at most"):
+        unpacked(make_zip(CLASSES), limit=197)
+
+
+def test_a_declared_size_is_not_exceeded(unpacked, monkeypatch):
+    written = []
+    copy = shutil.copyfileobj
+    monkeypatch.setattr(
+        shutil, "copyfileobj", lambda read, write: [copy(read, write), written.append(write.tell())]
+    )
+    lie = make_zip({"a.avi": bytes(500_000)}, zipfile.ZIP_DEFLATED).replace(
+        struct.pack("<I", 500_000), struct.pack("<I", 500)
+    )
+    with pytest.raises(ValueError, match="cannot be unpacked: Bad CRC-32 for file 'a.avi'"):
+        unpacked(lie)
+    assert sum(written) <= 500
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda z: z[:-30], lambda z: z.replace(b"a" * 99, b"z" * 99), lambda z: z[:9]]
+)
+def test_a_damaged_zip_is_refused(unpacked, damage):
+    with pytest.raises(ValueError, match="archive: cannot be unpacked"):
+        unpacked(damage(make_zip(CLASSES)))
+
+
+def test_an_encrypted_zip_is_refused(unpacked):
+    locked = bytearray(make_zip(CLASSES))
+    for start in (b"PK\3\4", b"PK\1\2"):
+        at = locked.index(start) + (6 if start == b"PK\3\4" else 8)
+        locked[at] |= 1
+    with pytest.raises(ValueError, match="cannot be unpacked: .* encrypted"):
+        unpacked(bytes(locked))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_comes_twice_is_refused(unpacked):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for content in (b"1", b"2"):
+            archive.writestr("Run/b.avi", content)
+    with pytest.raises(ValueError, match="cannot be unpacked: .*File exists.*b.avi"):
+        unpacked(packed.getvalue())
+
+
+@pytest.mark.parametrize("archive", [b"", b"<html>", b"\x1f\x8b\x08\x00"])
+def test_other_kinds_are_refused(unpacked, archive):
+    with pytest.raises(ValueError, match=f"{re.escape(repr(archive[:4]))}, so it is neither zip"):
+        unpacked(archive)
+
+
+def test_an_archive_without_videos_is_refused(unpacked):
+    with pytest.raises(ValueError, match=r"holds no \*\.avi"):
+        unpacked(make_zip({"README.txt": b"r"}))
+
+
+# RAR
+
+
+@pytest.fixture(params=unpack.RAR_PROGRAMS)
+def program(request, monkeypatch):
+    """Only one program is there, if it is installed."""
+    if not shutil.which(request.param):
+        pytest.skip(f"{request.param} is not installed")
+    arguments = unpack.RAR_PROGRAMS[request.param]
+    monkeypatch.setattr(unpack, "RAR_PROGRAMS", {request.param: arguments})
+
+
+def test_a_rar_is_unpacked(program, unpacked):
+    names = {f"hmdb51_org/{k}": v for k, v in CLASSES.items()}
+    assert unpacked(make_rar(names)) == CLASSES
+
+
+@pytest.mark.parametrize("top", ["", "hmdb51_org/"])
+def test_a_rar_of_rars_is_unpacked(program, unpacked, top):
+    inner = {"Jump": make_rar({"Jump/a.avi": b"a" * 99}), "Run": make_rar({"Run/b.avi": b"b" * 99})}
+    assert unpacked(make_rar({f"{top}{k}.rar": v for k, v in inner.items()})) == CLASSES
+
+
+def test_names_of_hmdb51_survive(program, unpacked):
+    files = {f"Run/#1 Film! (A&B);x_{i}.avi": b"a" for i in range(2)}
+    assert unpacked(make_rar(files | {"Jump/a.avi": b"a"})) == files | {"Jump/a.avi": b"a"}
+
+
+@pytest.mark.parametrize("to", ["b.avi", "/etc/passwd"])
+def test_a_link_in_a_rar_is_refused_or_left_out(program, unpacked, to):
+    try:
+        found = unpacked(make_rar(CLASSES, links={"Run/link.avi": to}))
+    except ValueError as error:
+        assert "link.avi' is a link or device" in str(error)
+    else:
+        assert found == CLASSES
+
+
+@pytest.mark.parametrize("name", ["../../../out.avi", "/tmp/out-of-the-folder.avi"])
+def test_a_rar_writes_nothing_out_of_the_folder(program, unpacked, name):
+    try:
+        found = unpacked(make_rar(CLASSES | {name: b"x"}))
+    except ValueError:
+        found = CLASSES
+    assert found.items() >= CLASSES.items()
+    assert not Path("/tmp/out-of-the-folder.avi").exists()
+
+
+def test_a_rar_over_the_limit_is_refused(program, unpacked):
+    with pytest.raises(ValueError, match="unpacks to 198 bytes or more, 197 at most"):
+        unpacked(make_rar(CLASSES), limit=197)
+
+
+def test_a_damaged_rar_is_refused(program, unpacked):
+    with pytest.raises(ValueError, match="archive: .* ended with status"):
+        unpacked(make_rar(CLASSES).replace(b"a" * 99, b"z" * 99))
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """Make a shell script the only program that unpacks RAR."""
+
+    def call(script: str) -> None:
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "stub").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / "stub").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        monkeypatch.setattr(unpack, "RAR_PROGRAMS", {"stub": "{folder}"})
+
+    return call
+
+
+def test_a_program_that_writes_on_and_on_is_stopped(stub, unpacked, monkeypatch):
+    monkeypatch.setattr(unpack, "POLL", 0.02)
+    stub('while :; do echo 0123456789012345678901234567890123456789 >> "$1/a.avi"; done')
+    with pytest.raises(ValueError, match="bytes or more, 2,000 at most make sense"):
+        unpacked(b"Rar!" * 5)
+
+
+def test_a_program_that_makes_a_hard_link_is_refused(stub, unpacked):
+    stub('echo x > "$1/a.avi"; ln "$1/a.avi" "$1/b.avi"')
+    with pytest.raises(ValueError, match="is a link or device"):
+        unpacked(b"Rar!")
+
+
+def test_rar_without_a_program_is_not_even_fetched(offer, server, root, monkeypatch, tmp_path):
+    offer(("/videos.rar", make_rar(VIDEOS)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ValueError, match="RAR needs unar or unrar.*apt install unar.*brew install unar"
+    ):
+        download_dataset("ucf101")
+    assert [entry.path for entry in server.log] == ["/lists.zip"]
+
+
+def test_a_rar_is_fetched_and_unpacked(program, offer, root):
+    offer(("/videos.rar", make_rar(VIDEOS)), hashed=False)
+    download_dataset("ucf101")
+    assert_complete(root)
