@@ -3,11 +3,11 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from hstlib.config import ClipConfig, DatasetName, TrainConfig, data_root
+from hstlib.config import ClipConfig, DatasetName, Protocol, TrainConfig, data_root
 
 app = tyro.extras.SubcommandApp()
 Positional = tyro.conf.Positional
@@ -27,8 +27,24 @@ def demo(seed: int = 0) -> None:
 
 
 @app.command
+def download(dataset: Positional[Literal["hmdb51", "ucf101"]], archive: Path | None = None) -> None:
+    """Fetch and unpack a data set, unless it is there; an interrupted download goes on.
+
+    Args:
+        dataset: Which; it goes to its place under the data root.
+        archive: Zip or RAR of the videos that was fetched by other means.
+    """
+    from hstlib.datasets import load_dataset
+    from hstlib.download import download_dataset
+
+    root = download_dataset(dataset, archive)
+    data = load_dataset(dataset)
+    print(f"{root}: {len(data.samples)} videos, {len(data.missing)} of them missing")
+
+
+@app.command
 def prepare(
-    dataset: DatasetName,
+    dataset: Positional[DatasetName],
     clip: Annotated[ClipConfig, tyro.conf.arg(name="")],
     data_dir: str = "",
     workers: int | None = None,
@@ -48,6 +64,64 @@ def prepare(
     store = open_store(data, clip, workers)
     print(f"{store.folder}: {len(data.samples) - len(store.problems)} videos")
     print(*list_problems(store, shown=len(store.problems)), sep="\n")
+
+
+@app.command
+def verify(
+    dataset: Positional[DatasetName], data_dir: str = "", workers: int | None = None
+) -> None:
+    """Decode every file of a data set once, write its manifest, and list what is wrong.
+
+    That is what is missing, unusable, mislabelled or stray. A second look reads only what changed.
+
+    Args:
+        dataset: Which data set; `folder` takes one folder per class from --data-dir.
+        data_dir: Where it lies; by default its place under the data root.
+        workers: Processes; by default one per core.
+    """
+    from collections import Counter
+
+    from hstlib.verify import verify
+
+    manifest = verify(dataset, data_dir, workers)
+    for problem in manifest.problems:
+        print(problem)
+    kinds = Counter(problem.kind for problem in manifest.problems)
+    usable = sum(entry["fault"] is None for entry in manifest.files.values())
+    print(f"{manifest.dataset}: {usable} of {len(manifest.files)} videos can be used")
+    print(f"sha256 of names and contents: {manifest.sha256}")
+    if kinds:
+        raise SystemExit(", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+
+
+@app.command
+def leakage(
+    dataset: Positional[DatasetName],
+    data_dir: str = "",
+    split: int = 1,
+    protocol: Protocol = "official",
+    num_windows: int = 4,
+) -> None:
+    """Count the test clips that come from the same source as a training clip.
+
+    The lists are enough, the videos need not be there.
+
+    Args:
+        dataset: Which data set; `folder` takes one folder per class from --data-dir.
+        data_dir: Where it lies; by default its place under the data root.
+        split: 1-3.
+        protocol: How the split is made.
+        num_windows: Clips of each video, for random-by-clip.
+    """
+    from hstlib.datasets import load_dataset
+    from hstlib.leakage import leakage_table, rules_of
+
+    data = load_dataset(dataset, data_dir, split, protocol=protocol, num_windows=num_windows)
+    table = leakage_table(data)
+    print(table.to_string())
+    for rule, meaning in rules_of(data).items():
+        leaked, total = table[rule].sum(), len(data.test)
+        print(f"{rule}, {meaning}: {leaked} of {total} test clips leak, {leaked / total:.1%}")
 
 
 @app.command
@@ -109,7 +183,13 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
     from hstlib.experiment import load_checkpoint, open_store
 
     model, config, classes = load_checkpoint(checkpoint)
-    data = load_dataset(config.dataset, data_dir or config.data_dir, config.split)
+    data = load_dataset(
+        config.dataset,
+        data_dir or config.data_dir,
+        config.split,
+        protocol=config.protocol,
+        num_windows=config.clip.num_windows,
+    )
     if list(data.classes) != classes:
         raise ValueError(f"{checkpoint} was trained on classes {classes}, not {data.classes}")
     store = open_store(data, config.clip)
@@ -150,6 +230,7 @@ def main() -> None:
     """Run a command; an error of the user's is one line, not a traceback."""
     from hstlib.train import TrainingError
 
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be anything
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, datefmt="%H:%M:%S")
     try:
         app.cli(prog="python -m hstlib", config=(tyro.conf.OmitArgPrefixes,))

@@ -1,7 +1,8 @@
 """Other readings of the paper than the one HST is built by, to be trained beside it.
 
 HST itself has one reading of every sentence and no switches. Each entry of ``READINGS`` changes one
-of them on a built model, so that everything else, initial weights included, stays equal.
+of them on a built model, so that everything else, initial weights included, stays equal;
+``first+second`` changes two.
 """
 
 from collections.abc import Callable
@@ -138,3 +139,21 @@ READINGS: dict[str, Callable[[HST], None]] = {
     "no-norm-on-t": no_norm_on_t,
     "trunk-alone": trunk_alone,
 }
+
+
+def change_reading(model: HST, reading: str) -> None:
+    """Change the reading of a built model.
+
+    Args:
+        model: Changed in place.
+        reading: ``paper`` for none, a key of :data:`READINGS`, or several joined by ``+``.
+
+    Raises:
+        ValueError: If there is no such reading.
+    """
+    if reading == "paper":
+        return
+    for name in reading.split("+"):
+        if name not in READINGS:
+            raise ValueError(f"reading {name!r} is unknown; use 'paper' or some of {[*READINGS]}")
+        READINGS[name](model)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 ModelName = Literal["hst", "c3d", "r2plus1d", "r3d"]
 BackboneName = Literal["resnet21", "vgg13", "demo"]
 DatasetName = Literal["hmdb51", "ucf101", "demo-hmdb51", "demo-ucf101", "folder"]
+Protocol = Literal["official", "random-by-video", "random-by-clip"]
 
 # Section 4, "Training Details": HST 0.01; R2Plus1D and R3D 0.001; C3D 0.0001 (NaN at 0.1).
 PAPER_LEARNING_RATE: dict[str, float] = {
@@ -46,8 +47,8 @@ class ClipConfig(_Settings):
     """``stretch`` ignores the video's aspect (the paper's 224x224), ``letterbox`` keeps it."""
     sampling: Literal["consecutive", "uniform"] = "consecutive"
     """Which frames of the resampled video make the clip."""
-    flow: Literal["dis", "farneback"] = "dis"
-    """OpenCV's optical flow method."""
+    flow: Literal["dis", "dis-ultrafast", "dis-medium", "farneback", "difference"] = "dis"
+    """OpenCV's optical flow method; ``difference`` is a control without direction."""
     num_windows: int = Field(1, ge=1)
     """Clips cut from each video, evenly spaced; training draws one, evaluation averages all."""
 
@@ -73,10 +74,14 @@ class TrainConfig(_Settings):
     """Where the data set lies; empty: its place under the data root (HST_DATA, or ./data)."""
     model: ModelName = "hst"
     reading: str = "paper"
-    """Of the paper, for HST; others than ``paper`` are in :data:`hstlib.ablation.READINGS`."""
+    """Of the paper, for HST; see :func:`hstlib.ablation.change_reading` for others."""
     backbone: BackboneName = "resnet21"
     split: int = Field(1, ge=1, le=3)
     """Official split 1-3; for ``folder``, the fold of groups held out for testing."""
+    protocol: Protocol = "official"
+    """``official`` keeps the groups apart. The others test on a fifth of each class drawn at random
+    with the split as seed, of the videos or of their ``num_windows`` clips: they leak, and exist
+    to measure how much."""
     seed: int = Field(0, ge=0)
     epochs: int = Field(100, ge=1)
     """Passes over the training set (the paper's "100 iterations" are read as epochs)."""
@@ -111,8 +116,10 @@ class TrainConfig(_Settings):
 
     @property
     def run_id(self) -> str:
-        """Name of the run: data set, model, reading, backbone, split and seed."""
+        """Name of the run: data set, protocol, model, reading, backbone, split and seed."""
         name = Path(self.data_dir).name if self.dataset == "folder" else self.dataset
+        if self.protocol != "official":
+            name = f"{name}-{self.protocol}"
         model = self.model if self.reading == "paper" else f"{self.model}-{self.reading}"
         return f"{name}-{model}-{self.backbone}-s{self.split}-seed{self.seed}"
 

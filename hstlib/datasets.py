@@ -1,8 +1,9 @@
 """HMDB51, UCF101, the demo corpora and plain folders of videos as lists of samples and tensors."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from hstlib.augment import augment
-from hstlib.config import AugmentConfig, data_root, project_root
+from hstlib.config import AugmentConfig, Protocol, data_root, project_root
 from hstlib.demo import MARKER
 from hstlib.store import ClipStore
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mkv", ".mov", ".webm", ".mpg", ".mpeg", ".m4v"}
 NUM_CLASSES = {"hmdb51": 51, "ucf101": 101, "demo-hmdb51": 8, "demo-ucf101": 8}
+HMDB51_TAGS = re.compile(
+    r"_(?P<body>[hufl])_(?P<camera>cm|nm)_np(?P<people>\d+)_(?P<view>fr|le|ri|ba)"
+    r"_(?P<quality>goo|med|bad)_\d+\.avi$"
+)
 
 # Mean and standard deviation of RGB over Kinetics-400, as the field uses them.
 RGB_MEAN = (0.43216, 0.394666, 0.37645)
@@ -31,11 +36,13 @@ class Sample:
         path: The file; it need not exist.
         label: Index of the class.
         group: The source that the clip was cut from; no group may be in train and test.
+        window: Which of the video's clips this is; none: all of them.
     """
 
     path: Path
     label: int
     group: str
+    window: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class VideoSet:
         train: Training samples.
         test: Test samples.
         unused: Samples that this split leaves out.
+        folder: Where the videos lie.
     """
 
     name: str
@@ -55,6 +63,7 @@ class VideoSet:
     train: tuple[Sample, ...]
     test: tuple[Sample, ...]
     unused: tuple[Sample, ...] = ()
+    folder: Path = Path()
 
     @property
     def samples(self) -> tuple[Sample, ...]:
@@ -62,19 +71,33 @@ class VideoSet:
         return tuple(sorted(self.train + self.test + self.unused, key=lambda s: str(s.path)))
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of all samples in order, each once; the same whatever the protocol."""
+        return tuple(dict.fromkeys(sample.path for sample in self.samples))
+
+    @property
     def missing(self) -> tuple[Path, ...]:
         """Files of the lists that are not on disk."""
-        return tuple(s.path for s in self.samples if not s.path.is_file())
+        return tuple(path for path in self.paths if not path.is_file())
 
 
-def load_dataset(name: str, data_dir: str | Path = "", split: int = 1) -> VideoSet:
+def load_dataset(
+    name: str,
+    data_dir: str | Path = "",
+    split: int = 1,
+    *,
+    protocol: Protocol = "official",
+    num_windows: int = 1,
+) -> VideoSet:
     """Read the official lists of a data set, or walk a folder of class folders.
 
     Args:
         name: ``hmdb51``, ``ucf101``, ``demo-hmdb51``, ``demo-ucf101`` or ``folder``.
         data_dir: Where it lies, relative to the working directory or else to the project; empty:
             under the data root (``hmdb51``, ``ucf101``, ``demo/hmdb51``, ``demo/ucf101``).
-        split: 1-3.
+        split: 1-3; the seed of a protocol that splits at random.
+        protocol: See :attr:`hstlib.config.TrainConfig.protocol`.
+        num_windows: Clips of each video, which ``random-by-clip`` tears apart.
 
     Returns:
         The samples of the split. Files that the lists name and the disk lacks are kept, and shown
@@ -83,6 +106,13 @@ def load_dataset(name: str, data_dir: str | Path = "", split: int = 1) -> VideoS
     Raises:
         ValueError: If the lists are not there, are damaged, or belong to another data set.
     """
+    data = _official(name, data_dir, split)
+    if protocol == "official":
+        return data
+    return split_at_random(data, split, num_windows if protocol == "random-by-clip" else None)
+
+
+def _official(name: str, data_dir: str | Path, split: int) -> VideoSet:
     if data_dir and not Path(data_dir).exists():
         data_dir = project_root() / data_dir
     if name == "folder":
@@ -102,6 +132,79 @@ def load_dataset(name: str, data_dir: str | Path = "", split: int = 1) -> VideoS
     return videos
 
 
+def split_at_random(data: VideoSet, seed: int, num_windows: int | None = None) -> VideoSet:
+    """Pool all videos and test on a fifth of each class, whatever the groups.
+
+    Not in the paper. Much public code splits so; it leaks, see :mod:`hstlib.leakage`.
+
+    Args:
+        data: Any split of the data set.
+        seed: Same seed, same split.
+        num_windows: Draw single clips, so many of each video; none: draw whole videos.
+
+    Raises:
+        ValueError: If a video has only one clip to draw, or there are too few to test on any.
+    """
+    if num_windows == 1:
+        raise ValueError("num_windows 1 leaves one clip of each video to draw; use 2 or more")
+    rng = np.random.default_rng(seed)
+    videos = {sample.path: replace(sample, window=None) for sample in data.samples}
+    ordered = sorted(videos.values(), key=lambda video: video.path.name.lower())
+    windows = [None] if num_windows is None else range(num_windows)
+    train, test = [], []
+    for label in range(len(data.classes)):
+        own = [video for video in ordered if video.label == label]
+        drawn = [replace(video, window=window) for video in own for window in windows]
+        order = rng.permutation(len(drawn))
+        num_test = round(len(drawn) / 5)
+        test += [drawn[i] for i in order[:num_test]]
+        train += [drawn[i] for i in order[num_test:]]
+    if not test:
+        raise ValueError(
+            f"{data.name}: {len(videos)} videos are too few to test on a fifth of them"
+        )
+    return replace(data, train=tuple(train), test=tuple(test), unused=())
+
+
+def carve_validation(data: VideoSet) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Set whole groups of the training samples aside, to choose a checkpoint by.
+
+    Not in the paper. Of each class about 15 % of the groups, the same ones at every call; a film
+    that gave most of a class's clips stays in training.
+
+    Returns:
+        Training and validation samples; no group is in both.
+
+    Raises:
+        ValueError: If a class would have no training sample left.
+    """
+    groups = sorted({sample.group for sample in data.train})
+    ranked = [groups[i] for i in np.random.default_rng(0).permutation(len(groups))]
+    held_out: set[str] = set()
+    for label in sorted({sample.label for sample in data.train}):
+        sizes = Counter(sample.group for sample in data.train if sample.label == label)
+        ranked.sort(key=lambda group: group not in held_out)  # classes may share groups
+        held_out |= _pick_groups([(group, sizes[group]) for group in ranked if group in sizes])
+    train = tuple(sample for sample in data.train if sample.group not in held_out)
+    if lost := {s.label for s in data.train} - {s.label for s in train}:
+        raise ValueError(
+            f"{data.name}: no training video of {[data.classes[i] for i in sorted(lost)]} is left "
+            "beside the validation groups; a class needs two groups or more"
+        )
+    return train, tuple(sample for sample in data.train if sample.group in held_out)
+
+
+def _pick_groups(sizes: list[tuple[str, int]]) -> set[str]:
+    """Pick about 15 % of the groups from the front, with 20 % of the clips or less if possible."""
+    wanted, room = max(1, round(0.15 * len(sizes))), 0.2 * sum(size for _, size in sizes)
+    picked: set[str] = set()
+    for group, size in sizes:
+        if len(picked) < wanted and size <= room:
+            picked.add(group)
+            room -= size
+    return picked or {min(sizes, key=lambda pair: pair[1])[0]}
+
+
 def _check_demo(root: Path, name: str) -> None:
     """Keep drawn and real corpora apart."""
     drawn = (root / MARKER).is_file()
@@ -118,7 +221,8 @@ def _hmdb51(root: Path, name: str, split: int) -> VideoSet:
     classes = tuple(sorted(f.name.removesuffix(suffix) for f in lists.glob(f"*{suffix}")))
     if not classes:
         raise ValueError(f"{lists}: no *{suffix}; unpack the official split lists")
-    on_disk = _files_by_name(root / "hmdb51_org")
+    videos = root / "hmdb51_org"
+    on_disk = _files_by_name(videos)
     subsets: dict[str, list[Sample]] = {"0": [], "1": [], "2": []}
     for label, class_name in enumerate(classes):
         file = lists / f"{class_name}{suffix}"
@@ -128,10 +232,11 @@ def _hmdb51(root: Path, name: str, split: int) -> VideoSet:
             video, _, tag = line.strip().rpartition(" ")
             if tag not in subsets or not video:
                 raise ValueError(f"{file}:{number}: {line!r} is not '<file> <0, 1 or 2>'")
-            path = on_disk.get(video.lower(), root / "hmdb51_org" / class_name / video)
+            path = on_disk.get(video.lower(), videos / class_name / video)
             title = video.rpartition(f"_{class_name}_")[0]
             subsets[tag].append(Sample(path, label, f"{title}_{class_name}"))
-    return VideoSet(name, classes, tuple(subsets["1"]), tuple(subsets["2"]), tuple(subsets["0"]))
+    unused, train, test = (tuple(samples) for samples in subsets.values())
+    return VideoSet(name, classes, train, test, unused, videos)
 
 
 def _ucf101(root: Path, name: str, split: int) -> VideoSet:
@@ -170,7 +275,7 @@ def _ucf101(root: Path, name: str, split: int) -> VideoSet:
             samples.append(Sample(path, labels[class_name.lower()], group))
         return tuple(samples)
 
-    return VideoSet(name, tuple(classes), read(train), read(test))
+    return VideoSet(name, tuple(classes), read(train), read(test), folder=videos)
 
 
 def _class_folders(root: Path, split: int) -> VideoSet:
@@ -194,7 +299,7 @@ def _class_folders(root: Path, split: int) -> VideoSet:
             f"{root}: {len(train)} training and {len(test)} test videos in split {split}; three "
             "groups are needed, and a file's group is its name up to the last underscore"
         )
-    return VideoSet(root.name, classes, train, test)
+    return VideoSet(root.name, classes, train, test, folder=root)
 
 
 def _files_by_name(folder: Path) -> dict[str, Path]:
@@ -204,7 +309,7 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
     HandstandPushups), and some archives have no class folders.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*.avi")):
+    for path in sorted(path for path in folder.rglob("*.avi") if path.is_file()):
         key = path.name.lower()
         if key in found:
             raise ValueError(f"{path} and {found[key]} have the same name; remove one")
@@ -246,7 +351,10 @@ class VideoDataset(Dataset):
         """
         sample = self.samples[index]
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        frames, flow = self.store.read(sample.path, int(rng.integers(self.store.num_windows)))
+        window = int(rng.integers(self.store.num_windows))
+        frames, flow = self.store.read(
+            sample.path, window if sample.window is None else sample.window
+        )
         frames, flow = augment(frames, flow, self.augmentation, rng)
         contiguous = np.ascontiguousarray(frames), np.ascontiguousarray(flow)
         return *map(torch.from_numpy, contiguous), sample.label
@@ -283,6 +391,5 @@ def hmdb51_tags(file_name: str) -> dict[str, str]:
     >>> hmdb51_tags("Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi")["view"]
     'le'
     """
-    pattern = r"_(?P<body>[hufl])_(?P<camera>cm|nm)_np(?P<people>\d+)_(?P<view>fr|le|ri|ba)"
-    found = re.search(pattern + r"_(?P<quality>goo|med|bad)_\d+\.avi$", file_name)
+    found = HMDB51_TAGS.search(file_name)
     return found.groupdict() if found else {}

@@ -9,9 +9,7 @@ a split, as in the real data sets.
 
 import hashlib
 import json
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import cv2
 import numpy as np
 
 from hstlib.files import complete, lock, remove, remove_leftovers
+from hstlib.processes import process_pool
 
 WIDTH, HEIGHT = 160, 120
 NUM_SOURCE_FRAMES = 44
@@ -89,8 +88,7 @@ def make_demo(root: Path, dataset: str, seed: int = 0, workers: int | None = Non
         with complete(root) as unfinished:
             plan = _plan_hmdb51 if dataset == "demo-hmdb51" else _plan_ucf101
             clips = plan(unfinished, seed)
-            context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
-            with ProcessPoolExecutor(workers or os.cpu_count(), context) as pool:
+            with process_pool(workers or os.cpu_count() or 1) as pool:
                 list(pool.map(draw_clip, clips, chunksize=16))
             (unfinished / MARKER).write_text(json.dumps(identity))
             remove(root)

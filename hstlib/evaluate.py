@@ -45,7 +45,7 @@ def score_videos(
 
     Args:
         model: Put into evaluation mode.
-        samples: What to score.
+        samples: What to score; of one that names a window, that clip alone.
         store: Holds their clips.
         batch_size: Most clips that go through the model at once.
         shuffle_time_seed: Shuffle the frames of every clip by this seed and compute the flow
@@ -62,7 +62,7 @@ def score_videos(
     rng = None if shuffle_time_seed is None else np.random.default_rng(shuffle_time_seed)
     per_step = max(1, batch_size // (store.num_windows * crops))
     for begin in range(0, len(readable), per_step):
-        clips = [store.read_all(s.path) for s in readable[begin : begin + per_step]]
+        clips = [_clips_of(s, store) for s in readable[begin : begin + per_step]]
         if rng is not None:
             clips = [_shuffle_time(frames, store.config, rng) for frames, _ in clips]
         clips = [evaluation_views(*clip, crop, crops) for clip in clips]
@@ -70,11 +70,19 @@ def score_videos(
         flow = torch.from_numpy(np.concatenate([flow for _, flow in clips]))
         parts = zip(frames.split(batch_size), flow.split(batch_size), strict=True)
         probabilities = torch.cat([score_clips(model, *part) for part in parts])
-        scores += list(probabilities.unflatten(0, (len(clips), -1)).mean(1).numpy())
+        views = probabilities.split([len(frames) for frames, _ in clips])
+        scores += [view.mean(0).numpy() for view in views]
     found = iter(scores)
     width = len(scores[0]) if scores else 1
     unreadable = np.full(width, np.nan, np.float32)
     return np.stack([next(found) if s.path in store else unreadable for s in samples])
+
+
+def _clips_of(sample: Sample, store: ClipStore) -> tuple[np.ndarray, np.ndarray]:
+    """Read the clips that a sample stands for: frames (W, T, S, S, 3) and flow (W, 2, T, S, S)."""
+    windows = slice(None) if sample.window is None else slice(sample.window, sample.window + 1)
+    clips = store.read_all(sample.path)
+    return clips.frames[windows], clips.flow[windows]
 
 
 def _shuffle_time(
@@ -112,6 +120,6 @@ def predict_video(model: nn.Module, path: Path, config: TrainConfig) -> np.ndarr
         hstlib.video.VideoError: If the file cannot be used.
     """
     model.eval()
-    clips = cut_clips(path, config.clip)
-    frames, flow = evaluation_views(*clips, config.augment.crop, config.crops)
+    frames, flow, _ = cut_clips(path, config.clip)
+    frames, flow = evaluation_views(frames, flow, config.augment.crop, config.crops)
     return score_clips(model, torch.from_numpy(frames), torch.from_numpy(flow)).mean(0).numpy()

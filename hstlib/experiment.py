@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
 
-from hstlib.ablation import READINGS
+from hstlib.ablation import change_reading
 from hstlib.baselines import C3D, R3D, R2Plus1D
 from hstlib.config import ClipConfig, TrainConfig, data_root, project_root
 from hstlib.datasets import Sample, VideoDataset, VideoSet, load_dataset
@@ -43,7 +43,7 @@ def build_model(model: str, num_classes: int, backbone: str, reading: str = "pap
         model: A key of :data:`MODELS`.
         num_classes: Number of classes.
         backbone: ``resnet21``, ``vgg13`` or ``demo``.
-        reading: ``paper``, or for HST a key of :data:`hstlib.ablation.READINGS`.
+        reading: Of HST, see :func:`hstlib.ablation.change_reading`.
 
     Raises:
         ValueError: If model, backbone or reading is unknown.
@@ -51,11 +51,10 @@ def build_model(model: str, num_classes: int, backbone: str, reading: str = "pap
     if model not in MODELS:
         raise ValueError(f"model {model!r} is unknown; use one of {sorted(MODELS)}")
     built = MODELS[model](num_classes, backbone)
-    if reading != "paper":
-        if model != "hst" or reading not in READINGS:
-            known = ["paper", *READINGS] if model == "hst" else ["paper"]
-            raise ValueError(f"reading {reading!r} of {model} is unknown; use one of {known}")
-        READINGS[reading](built)
+    if isinstance(built, HST):
+        change_reading(built, reading)
+    elif reading != "paper":
+        raise ValueError(f"reading {reading!r} is one of HST; {model} has 'paper' only")
     return built
 
 

@@ -9,6 +9,15 @@ DIS_PRESETS = {
     "dis-medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
 }
 METHODS = (*DIS_PRESETS, "farneback", "difference")
+FARNEBACK = {
+    "pyr_scale": 0.5,
+    "levels": 3,
+    "winsize": 15,
+    "iterations": 3,
+    "poly_n": 5,
+    "poly_sigma": 1.2,
+    "flags": 0,
+}
 LEVELS_PER_PIXEL = 16  # of ``difference``: its values are then about as large as DIS's
 
 
@@ -54,13 +63,19 @@ def _estimator(method: str):
         dis = cv2.DISOpticalFlow_create(DIS_PRESETS[method])
         return lambda a, b: dis.calc(a, b, None)
     if method == "farneback":
-        return lambda a, b: cv2.calcOpticalFlowFarneback(
-            a, b, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3,
-            poly_n=5, poly_sigma=1.2, flags=0,
-        )  # fmt: skip
+        return lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, **FARNEBACK)
     if method == "difference":
         return lambda a, b: cv2.merge([np.zeros_like(a), cv2.absdiff(a, b)]) / LEVELS_PER_PIXEL
     raise ValueError(f"flow method {method!r} is unknown; use one of {', '.join(METHODS)}")
+
+
+def flow_parameters(method: str) -> dict[str, float]:
+    """Return the numbers that a method runs with, by OpenCV's names, to be kept with its fields."""
+    if method in DIS_PRESETS:
+        dis = cv2.DISOpticalFlow_create(DIS_PRESETS[method])
+        getters = [n for n in dir(dis) if n.startswith("get") and n != "getDefaultName"]
+        return {name.removeprefix("get"): getattr(dis, name)() for name in getters}
+    return dict(FARNEBACK) if method == "farneback" else {"LevelsPerPixel": LEVELS_PER_PIXEL}
 
 
 def draw_pair(

@@ -247,9 +247,6 @@ def expand_channels(branch: Tensor) -> Tensor:
     return functional.pixel_shuffle(branch, 2).repeat(1, 2, 1, 1)
 
 
-BLOCK_IN_READINGS = ("equation", "text")
-
-
 def block_in_attention(mix: Tensor, temporal: Tensor, reading: str = "equation") -> Tensor:
     """Combine the spatial mix with the temporal feature into one vector.
 

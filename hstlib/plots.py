@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hstlib.diagrams import Block
+from hstlib.results import Interval
 
 RIGHT, WRONG = "#1a7f37", "#c1121f"
 
@@ -116,6 +117,19 @@ def show_learning(ax: Axes, epochs: Sequence[dict[str, float | int]], label: str
     ax.plot([e["epoch"] + 1 for e in epochs], [e["loss"] for e in epochs], marker="o", label=label)
     ax.set_xlabel("epoch")
     ax.set_ylabel("training loss")
+    return ax
+
+
+def show_differences(ax: Axes, differences: dict[str, Interval], title: str) -> Axes:
+    """Plot means and intervals around 0, from top to bottom; those that exclude 0 are coloured."""
+    for row, value in enumerate(differences.values()):
+        colour = RIGHT if value.low > 0 else WRONG if value.high < 0 else "grey"
+        ax.plot([value.low, value.high], [row, row], color=colour)
+        ax.plot(value.mean, row, "o", color=colour)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(len(differences)), list(differences))
+    ax.set_ylim(len(differences) - 0.5, -0.5)
+    ax.set_title(title, fontsize=9)
     return ax
 
 

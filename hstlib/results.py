@@ -1,8 +1,10 @@
 """Results rows on disk, and the tables made of them beside the paper's numbers."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -66,13 +68,27 @@ def write_row(row: Row, folder: Path) -> Path:
     return path
 
 
+def publish_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows into one ``.jsonl`` file, a line each, with the last epoch of their curves."""
+    with complete(path) as unfinished, unfinished.open("w") as file:
+        for row in rows:
+            file.write(row.model_copy(update={"epochs": row.epochs[-1:]}).model_dump_json() + "\n")
+
+
 def load_rows(folder: Path) -> list[Row]:
-    """Read all rows of a folder, in the order of their names.
+    """Read all rows of a folder, in the order of their run ids.
+
+    Args:
+        folder: Holds ``.json`` files of :func:`write_row`, ``.jsonl`` files of
+            :func:`publish_rows`, or both.
 
     Raises:
-        ValueError: If a file is not a row; the message names it.
+        ValueError: If a file does not hold rows; the message names it.
     """
-    return [load_row(path) for path in sorted(folder.glob("*.json"))]
+    rows = [load_row(path) for path in folder.glob("*.json")]
+    for path in folder.glob("*.jsonl"):
+        rows += [_parse_row(line, path) for line in path.read_bytes().splitlines()]
+    return sorted(rows, key=lambda row: row.run_id)
 
 
 def load_row(path: Path) -> Row:
@@ -81,8 +97,12 @@ def load_row(path: Path) -> Row:
     Raises:
         ValueError: If the file is not a row; the message names it.
     """
+    return _parse_row(path.read_bytes(), path)
+
+
+def _parse_row(text: bytes, path: Path) -> Row:
     try:
-        return Row.model_validate_json(path.read_bytes())
+        return Row.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(f"{path}: not a results row: {error}") from error
 
@@ -92,8 +112,8 @@ def comparison_table(table: int, rows: Sequence[Row], parameters: dict[str, int]
 
     Args:
         table: 2 or 4.
-        rows: Finished runs. Only runs at full size on the real data set, with no file missing,
-            are shown; of several, the mean.
+        rows: Finished runs. Only runs at full size on the real data set, on its official splits,
+            with no file missing, are shown; of several, the mean.
         parameters: Our parameter count of each model at this table's size.
 
     Returns:
@@ -122,6 +142,7 @@ def _accuracy(paper: PaperRow, rows: Sequence[Row]) -> str:
         for row in rows
         if (row.config.dataset, row.config.model, row.config.backbone)
         == (paper.dataset, paper.model, paper.backbone)
+        and (row.config.reading, row.config.protocol) == ("paper", "official")
         and row.missing == 0
     ]
     if not found:
@@ -140,7 +161,12 @@ def demo_table(rows: Sequence[Row]) -> pd.DataFrame:
     Returns:
         One row per corpus and model; accuracies in percent, the mean over seeds.
     """
-    demo = [row for row in rows if row.config.dataset.startswith("demo-")]
+    demo = [
+        row
+        for row in rows
+        if row.config.dataset.startswith("demo-")
+        and (row.config.reading, row.config.protocol) == ("paper", "official")
+    ]
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in demo:
         groups.setdefault((row.config.dataset, row.config.model), []).append(row)
@@ -165,3 +191,129 @@ def demo_table(rows: Sequence[Row]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(table)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the range that holds 95 % of its bootstrap samples."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+def hits_by_group(rows: Sequence[Row], labels: set[int] | None = None) -> np.ndarray:
+    """Count right answers and videos of every seed and every group of test videos.
+
+    Args:
+        rows: Runs of one model: some seeds, on the same folds.
+        labels: Count videos of these classes only; none: all.
+
+    Returns:
+        int64, shape (seeds, groups, 2): right answers, and videos. A group is one of one fold.
+
+    Raises:
+        ValueError: If the seeds were not tested on the same videos.
+    """
+    seeds: dict[int, dict[tuple[int, int], list[int]]] = {}
+    for row in rows:
+        groups = seeds.setdefault(row.config.seed, {})
+        for label, prediction, group in row.videos:
+            if labels is None or label in labels:
+                counts = groups.setdefault((row.config.split, group), [0, 0])
+                counts[0] += prediction == label
+                counts[1] += 1
+    keys = sorted({key for groups in seeds.values() for key in groups})
+    table = np.array([[seeds[s].get(key, [0, 0]) for key in keys] for s in sorted(seeds)])
+    if (table[..., 1] != table[:1, :, 1]).any():
+        raise ValueError(f"{rows[0].run_id}: its seeds were not tested on the same videos")
+    return table
+
+
+def bootstrap(hits: np.ndarray, baseline: np.ndarray | None = None) -> Interval:
+    """Estimate an accuracy, or a difference of two, in percent.
+
+    Seeds and groups are drawn with replacement, 4000 times: videos of one group are cut from one
+    source, so they are no independent evidence.
+
+    Args:
+        hits: Of :func:`hits_by_group`.
+        baseline: Of another model at the same seeds and groups, to be subtracted pair by pair.
+    """
+    rng = np.random.default_rng(0)
+    seeds, groups = hits.shape[:2]
+    drawn_seeds = rng.integers(seeds, size=(4000, seeds, 1))
+    drawn_groups = rng.integers(groups, size=(4000, 1, groups))
+
+    def accuracy(table: np.ndarray) -> tuple[float, np.ndarray]:
+        samples = table[drawn_seeds, drawn_groups].sum((1, 2))
+        right, videos = table.sum((0, 1))
+        return 100 * right / videos, 100 * samples[:, 0] / samples[:, 1]
+
+    mean, samples = accuracy(hits)
+    if baseline is not None:
+        other, others = accuracy(baseline)
+        mean, samples = mean - other, samples - others
+    return Interval(mean, *np.percentile(samples, [2.5, 97.5]))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model on one set of test videos, in percent.
+
+    Attributes:
+        name: Of the model or of the reading.
+        column: Which videos.
+        accuracy: Top-1.
+        difference: To HST as it is built; none for HST itself.
+    """
+
+    name: str
+    column: str
+    accuracy: Interval
+    difference: Interval | None
+
+
+def compare_readings(
+    rows: Sequence[Row], columns: dict[str, tuple[str, set[int] | None]]
+) -> list[Comparison]:
+    """Compare every reading of HST, and the baselines, with HST as it is built.
+
+    Args:
+        rows: Finished runs at equal budgets.
+        columns: Title, and the data set and labels that it stands for (none: all labels).
+
+    Returns:
+        HST first, then the baselines, the trunk alone and the other readings, each in the order of
+        the columns; what was not run is left out.
+
+    Raises:
+        ValueError: If two models were not tested on the same videos.
+    """
+
+    def order(model: tuple[str, str]) -> tuple:
+        return model != built, model[1] != "paper", model[1] != "trunk-alone", *model
+
+    built = ("hst", "paper")
+    runs: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        key = (row.config.dataset, row.config.model, row.config.reading)
+        runs.setdefault(key, []).append(row)
+    found = []
+    for model in sorted({key[1:] for key in runs}, key=order):
+        name = MODEL_TITLES[model[0]] if model[1] == "paper" else model[1].replace("-", " ")
+        for column, (dataset, labels) in columns.items():
+            if (dataset, *model) not in runs:
+                continue
+            hits = hits_by_group(runs[dataset, *model], labels)
+            difference = None
+            if model != built and (dataset, *built) in runs:
+                other = hits_by_group(runs[dataset, *built], labels)
+                if hits.shape != other.shape or (hits[..., 1] != other[..., 1]).any():
+                    raise ValueError(f"{name} and HST were not tested on the same {column} videos")
+                difference = bootstrap(hits, other)
+            found.append(Comparison(name, column, bootstrap(hits), difference))
+    return found

@@ -17,11 +17,10 @@ all shards are; preparing that was killed goes on with the shards that are missi
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,8 @@ from tqdm import tqdm
 
 from hstlib.config import ClipConfig
 from hstlib.files import UNFINISHED, complete, lock, remove_leftovers
-from hstlib.flow import optical_flow
+from hstlib.flow import flow_parameters, optical_flow
+from hstlib.processes import SECONDS_PER_FILE, process_pool, time_limit
 from hstlib.video import VideoError, clip_indices, read_video, window_starts
 
 INDEX, PROBLEMS = "index.json", "problems.json"
@@ -58,12 +58,13 @@ class Clips(NamedTuple):
     sources: np.ndarray
 
 
-def cut_clips(path: Path, config: ClipConfig) -> Clips:
+def cut_clips(path: Path, config: ClipConfig, window: int | None = None) -> Clips:
     """Read the clips of one video file, and compute their flow.
 
     Args:
         path: The video file.
         config: How many clips, of what size, and which flow.
+        window: Only this one of the clips.
 
     Returns:
         Exactly what a store of these settings holds of the file.
@@ -73,7 +74,8 @@ def cut_clips(path: Path, config: ClipConfig) -> Clips:
     """
     video = read_video(path, size=config.size, fps=config.fps, fit=config.fit)
     frames, flow, sources = [], [], []
-    for start in window_starts(len(video.frames), config.num_frames, config.num_windows):
+    starts = window_starts(len(video.frames), config.num_frames, config.num_windows)
+    for start in starts if window is None else [starts[window]]:
         chosen = clip_indices(len(video.frames), start, config)
         clip, following = video.frames[chosen[:-1]], chosen[-1]
         after = video.frames[following] if following >= 0 else None
@@ -202,8 +204,8 @@ class VideoClips:
 
     def read(self, path: Path, window: int) -> tuple[np.ndarray, np.ndarray]:
         """Cut one clip of a video: frames (T, S, S, 3) and flow (2, T, S, S)."""
-        clips = self.read_all(path)
-        return clips.frames[window], clips.flow[window]
+        clips = cut_clips(path, self.config, window)
+        return clips.frames[0], clips.flow[0]
 
 
 def store_key(paths: Sequence[Path], config: ClipConfig) -> str:
@@ -264,6 +266,7 @@ def _prepare(plan: _Plan, workers: int) -> None:
     index = {
         "version": VERSION,
         "decoder": _decoder(),
+        "flow": flow_parameters(plan.clip.flow),
         "clip": plan.clip.model_dump(),
         "files": [str(path) for path in plan.paths],
         "problems": problems,
@@ -286,7 +289,7 @@ def _write_shards(plan: _Plan, numbers: list[int], workers: int) -> Iterator[int
     """Write shards in parallel and yield the number of each; a crash costs one file, not all."""
     left = set(numbers)
     try:
-        with _pool(min(workers, len(numbers)) or 1) as pool:
+        with process_pool(min(workers, len(numbers)) or 1) as pool:
             futures = {pool.submit(_write_shard, plan, number, {}): number for number in numbers}
             for future in as_completed(futures):
                 future.result()
@@ -303,22 +306,13 @@ def _write_alone(plan: _Plan, number: int) -> None:
     crashed: dict[str, str] = {}
     while not plan.shard(number).is_dir():
         try:
-            with _pool(1) as pool:
+            with process_pool(1) as pool:
                 pool.submit(_write_shard, plan, number, crashed).result()
         except BrokenProcessPool:
             name = json.loads(_reading(plan, number).read_text())
             if name in crashed:
                 raise
-            crashed[name] = f"{name}: decoding it kills the process; fetch the file again"
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
-    return ProcessPoolExecutor(workers, context, _single_thread)
-
-
-def _single_thread() -> None:
-    cv2.setNumThreads(0)
+            crashed[name] = f"{name}: crashes or hangs the decoder; fetch the file again"
 
 
 def _reading(plan: _Plan, number: int) -> Path:
@@ -339,7 +333,9 @@ def _write_shard(plan: _Plan, number: int, crashed: dict[str, str]) -> None:
             try:
                 if str(path) in crashed:
                     raise VideoError(crashed[str(path)])
-                for array, values in zip(arrays, cut_clips(path, plan.clip), strict=True):
+                with time_limit(SECONDS_PER_FILE):
+                    clips = cut_clips(path, plan.clip)
+                for array, values in zip(arrays, clips, strict=True):
                     array[row] = values
             except VideoError as error:
                 problems[str(path)] = str(error)

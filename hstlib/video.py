@@ -4,6 +4,8 @@ Frame counts in headers are wrong in most files and seeking by frame number is i
 is always decoded from its first frame to its last and the frames are counted on the way.
 """
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from hstlib.config import ClipConfig
 # containers without an index announce duration x rate; more than this is a damaged file.
 MISSING_FRAMES_ALLOWED = 3
 MISSING_SHARE_ALLOWED = 0.05
+NO_FILE = "does not exist"
 
 
 class VideoError(ValueError):
@@ -39,6 +42,45 @@ class Video:
     source_fps: float
     source_frames: int
     source_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """What a video file announces and what it holds.
+
+    Attributes:
+        frames: Frames that the file decodes to.
+        header_frames: Frames that its header announces.
+        width: Of the frames, in pixels.
+        height: Of the frames, in pixels.
+        fps: Frame rate by the header, in Hz; 0 if that is no number.
+        codec: Four characters.
+    """
+
+    frames: int
+    header_frames: int
+    width: int
+    height: int
+    fps: float
+    codec: str
+
+    @property
+    def fault(self) -> str | None:
+        """What makes the file unusable, if anything does."""
+        return _rate_fault(self.fps) or _count_fault(self.frames, self.header_frames)
+
+
+def _rate_fault(fps: float) -> str | None:
+    if 0 < fps <= 1000:
+        return None
+    return f"the header gives a frame rate of {fps:g} Hz; re-encode the file with a valid rate"
+
+
+def _count_fault(decoded: int, header: int) -> str | None:
+    allowed = max(MISSING_FRAMES_ALLOWED, MISSING_SHARE_ALLOWED * header)
+    if decoded > 0 and decoded >= header - allowed:
+        return None
+    return f"damaged, {decoded} of {header} expected frames decode; fetch the file again"
 
 
 def resize_frame(frame: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
@@ -90,38 +132,79 @@ def read_video(path: str | Path, *, size: int, fps: float = 16.0, fit: str = "st
     capture = _open(Path(path))
     try:
         source_fps = capture.get(cv2.CAP_PROP_FPS)
-        if not 0 < source_fps <= 1000:
-            raise VideoError(
-                f"{path}: the header gives a frame rate of {source_fps:g} Hz; "
-                "re-encode the file with a valid rate"
-            )
+        if fault := _rate_fault(source_fps):
+            raise VideoError(f"{path}: {fault}")
         header = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         frames, decoded, source_size = _decode(capture, source_fps / fps, size, fit)
     finally:
         capture.release()
-    allowed = max(MISSING_FRAMES_ALLOWED, MISSING_SHARE_ALLOWED * header)
-    if decoded == 0 or decoded < header - allowed:
-        raise VideoError(
-            f"{path}: damaged, {decoded} of {header} expected frames decode; fetch the file again"
-        )
+    if fault := _count_fault(decoded, header):
+        raise VideoError(f"{path}: {fault}")
     return Video(np.stack(frames), fps, source_fps, decoded, source_size)
 
 
+def inspect_video(path: str | Path) -> VideoFile:
+    """Decode a whole file without keeping its frames.
+
+    Args:
+        path: The video file.
+
+    Returns:
+        What is in the file; see its ``fault`` for whether :func:`read_video` takes it.
+
+    Raises:
+        VideoError: If the file is missing, cannot be read or is not a video.
+    """
+    capture = _open(Path(path))
+    try:
+        decoded, width, height = 0, 0, 0
+        while capture.grab():
+            if decoded == 0 and (first := capture.retrieve())[0]:
+                height, width = first[1].shape[:2]
+            decoded += 1
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        header = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        codec = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    finally:
+        capture.release()
+    letters = codec.to_bytes(4, "little").decode("latin-1").strip("\0 ")
+    return VideoFile(decoded, header, width, height, fps if math.isfinite(fps) else 0.0, letters)
+
+
 def _open(path: Path) -> cv2.VideoCapture:
-    if not path.is_file():
-        reason = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise VideoError(f"{path}: {reason}")
-    if path.stat().st_size == 0:
-        raise VideoError(f"{path}: empty, 0 bytes; fetch the file again")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        begin = _first_bytes(path)
+    except OSError as error:
+        raise VideoError(
+            f"{path}: cannot be read ({error.strerror}); look at its permissions and at the disk"
+        ) from error
+    # one thread: with more, FFmpeg fills the holes of a damaged file differently every time
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
-        with path.open("rb") as file:
-            begin = file.read(8)
         raise VideoError(
             f"{path}: not a video that OpenCV can open ({path.stat().st_size} bytes, "
             f"begins with {begin!r}); fetch the file again"
         )
     return capture
+
+
+def printable(path: str | Path) -> str:
+    """Return a path as text that can be printed and stored, whatever bytes its name has."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _first_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise VideoError(f"{path}: is a folder, not a file")
+    if not path.is_file():
+        raise VideoError(f"{path}: {'is no regular file' if path.exists() else NO_FILE}")
+    with path.open("rb") as file:
+        begin = file.read(8)
+    if not begin:
+        raise VideoError(f"{path}: empty, 0 bytes; fetch the file again")
+    if printable(path) != str(path):
+        raise VideoError(f"{path}: its name is not UTF-8, on which OpenCV crashes; rename the file")
+    return begin
 
 
 def _decode(

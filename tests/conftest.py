@@ -63,7 +63,7 @@ class InlinePool:
 @pytest.fixture
 def inline_pool(monkeypatch):
     monkeypatch.setattr("hstlib.store._write_shards", write_shards_here)
-    monkeypatch.setattr("hstlib.demo.ProcessPoolExecutor", InlinePool)
+    monkeypatch.setattr("hstlib.demo.process_pool", InlinePool)
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float = 25) -> Path:

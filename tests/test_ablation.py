@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from hstlib import ops
-from hstlib.ablation import READINGS
+from hstlib.ablation import READINGS, mean_over_time
 from hstlib.experiment import build_model
 from hstlib.hst import BACKBONES, HST
 from hstlib.metrics import count_parameters
@@ -101,10 +101,18 @@ def test_split_by_column_loses_nothing_and_expand_puts_it_back():
 
 
 def test_text_of_equation_17_is_the_function():
-    _, text = pair("text-of-equation-17")
+    printed, text = pair("text-of-equation-17")
     mix, temporal = torch.randn(2, 6, 5, 7), torch.randn(2, 6, 5, 7)
-    expected = ops.block_in_attention(mix, temporal, "text")
-    assert_close(text.hybrid_attention.combine(mix, temporal), expected)
+    for model, reading in ((text, "text"), (printed, "equation")):
+        expected = ops.block_in_attention(mix, temporal, reading)
+        assert_close(model.hybrid_attention.combine(mix, temporal), expected)
+
+
+def test_two_readings_can_be_changed_at_once():
+    _, both = pair("text-of-equation-17+mean-over-time")
+    _, text = pair("text-of-equation-17")
+    mean_over_time(text)
+    assert_close(both(*batch()), text(*batch()), rtol=0, atol=0)
 
 
 def test_the_trunk_alone_does_not_see_flow():
@@ -114,7 +122,8 @@ def test_the_trunk_alone_does_not_see_flow():
     assert trunk.head[0].in_features == BACKBONES["demo"].stages[-1][1]
 
 
-@pytest.mark.parametrize(("model", "reading"), [("hst", "literal"), ("r3d", "mean-over-time")])
-def test_an_unknown_reading_is_refused(model, reading):
-    with pytest.raises(ValueError, match=f"reading '{reading}' of {model} is unknown; use one of"):
-        build_model(model, 5, "demo", reading)
+def test_an_unknown_reading_is_refused():
+    with pytest.raises(ValueError, match="reading 'literal' is unknown; use 'paper' or some of"):
+        build_model("hst", 5, "demo", "trunk-alone+literal")
+    with pytest.raises(ValueError, match="reading 'mean-over-time' is one of HST; r3d has"):
+        build_model("r3d", 5, "demo", "mean-over-time")

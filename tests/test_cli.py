@@ -26,11 +26,24 @@ def test_help_names_every_verb(cli, capsys):
         cli("--help")
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for verb in ("demo", "prepare", "params", "train", "evaluate", "predict"):
+    for verb in (
+        "demo",
+        "download",
+        "verify",
+        "leakage",
+        "prepare",
+        "params",
+        "train",
+        "evaluate",
+        "predict",
+    ):
         assert verb in shown
 
 
-@pytest.mark.parametrize("verb", ["demo", "prepare", "params", "train", "evaluate", "predict"])
+@pytest.mark.parametrize(
+    "verb",
+    ["demo", "download", "verify", "leakage", "prepare", "params", "train", "evaluate", "predict"],
+)
 def test_every_verb_has_help(cli, verb):
     with pytest.raises(SystemExit) as ended:
         cli(verb, "--help")
@@ -83,7 +96,7 @@ def test_an_error_prints_no_traceback(tmp_path):
 
 
 def test_a_missing_demo_corpus_says_how_to_draw_it(cli):
-    assert "hstlib demo" in one_line_error(cli, "prepare", "--dataset", "demo-hmdb51")
+    assert "hstlib demo" in one_line_error(cli, "prepare", "demo-hmdb51")
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
@@ -160,7 +173,7 @@ def test_prepare_lists_what_cannot_be_used(cli, class_folders, tmp_path, inline_
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     (root / "left" / "seq03_1.avi").touch()
-    lines = cli("prepare", "--dataset", "folder", "--data-dir", root, "--size", 16)
+    lines = cli("prepare", "folder", "--data-dir", root, "--size", 16)
     assert lines[0].startswith(str(tmp_path / "data-root" / "store"))
     assert lines[0].endswith(": 6 videos") and len(lines) == 2
     assert lines[1].startswith(f"left out: {root / 'left' / 'seq03_1.avi'}: empty")

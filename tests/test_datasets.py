@@ -1,24 +1,28 @@
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from hstlib.config import ClipConfig
+from hstlib.config import ClipConfig, TrainConfig
 from hstlib.datasets import (
     RGB_MEAN,
     RGB_STD,
     Sample,
     VideoDataset,
     VideoSet,
+    carve_validation,
     hmdb51_tags,
     load_dataset,
     normalise,
+    split_at_random,
 )
-from hstlib.demo import MARKER
+from hstlib.demo import MARKER, _plan_hmdb51, _plan_ucf101
 from hstlib.store import prepare_store
 
 LISTS = "testTrainMulti_7030_splits"
@@ -99,6 +103,15 @@ def test_hmdb51_with_another_number_of_classes_is_refused(hmdb51_root, tmp_path)
     (root / LISTS / "class_50_test_split1.txt").unlink()
     with pytest.raises(ValueError, match="has 51 classes, the lists here have 50"):
         load_dataset("hmdb51", root)
+
+
+def test_a_folder_with_the_name_of_a_video_is_none(hmdb51_root, tmp_path):
+    root = copied(hmdb51_root, tmp_path)
+    video = next((root / "hmdb51_org").rglob("*.avi"))
+    (root / "hmdb51_org" / "copy" / video.name).mkdir(parents=True)
+    assert load_dataset("hmdb51", root).missing == tuple(
+        root / path.relative_to(hmdb51_root) for path in load_dataset("hmdb51", hmdb51_root).missing
+    )
 
 
 def test_two_files_of_one_name_are_refused(hmdb51_root, tmp_path):
@@ -242,6 +255,171 @@ def test_a_demo_corpus_is_no_real_corpus(request, tmp_path, name):
         load_dataset(name, root)
 
 
+# Other protocols
+
+
+RANDOM = ["random-by-video", "random-by-clip"]
+
+
+@pytest.fixture(params=["hmdb51", "ucf101", "folder"])
+def any_set(request) -> tuple[str, Path]:
+    name = request.param
+    roots = {"hmdb51": "hmdb51_root", "ucf101": "ucf101_root", "folder": "class_folders"}
+    return name, request.getfixturevalue(roots[name])
+
+
+@pytest.mark.parametrize("protocol", RANDOM)
+def test_a_random_split_is_a_function_of_the_split_number(any_set, protocol):
+    name, root = any_set
+    first, again, other = (
+        load_dataset(name, root, split, protocol=protocol, num_windows=3) for split in (1, 1, 2)
+    )
+    assert first == again
+    assert set(first.test) != set(other.test)
+
+
+@pytest.mark.parametrize("protocol", RANDOM)
+def test_a_random_split_has_every_sample_once_and_a_fifth_of_each_class_in_test(any_set, protocol):
+    name, root = any_set
+    data = load_dataset(name, root, protocol=protocol, num_windows=3)
+    official = load_dataset(name, root)
+    windows = [None] if protocol == "random-by-video" else [0, 1, 2]
+    pooled = [replace(s, window=w) for s in official.samples for w in windows]
+    assert Counter(data.train + data.test) == Counter(pooled) and not data.unused
+    assert data.paths == official.paths and data.missing == official.missing
+    sizes, tested = Counter(s.label for s in pooled), Counter(s.label for s in data.test)
+    assert all(tested[label] == round(sizes[label] / 5) for label in sizes)
+
+
+def test_by_clip_tears_videos_apart_and_by_video_does_not(class_folders):
+    both = {}
+    for protocol in RANDOM:
+        data = load_dataset("folder", class_folders, protocol=protocol, num_windows=4)
+        both[protocol] = {s.path for s in data.train} & {s.path for s in data.test}
+    assert both["random-by-video"] == set() and both["random-by-clip"]
+
+
+def test_a_random_split_does_not_depend_on_what_is_on_disk(ucf101_root, tmp_path):
+    root = copied(ucf101_root, tmp_path)
+    shutil.rmtree(root / "UCF-101")
+    with_files, without = (
+        [s.path.name.lower() for s in load_dataset("ucf101", r, protocol="random-by-video").test]
+        for r in (ucf101_root, root)
+    )
+    assert with_files == without
+
+
+def test_one_window_cannot_be_torn_apart(class_folders):
+    with pytest.raises(ValueError, match="num_windows 1 leaves one clip"):
+        load_dataset("folder", class_folders, protocol="random-by-clip")
+
+
+def test_too_few_videos_for_a_random_split_are_refused(class_folders):
+    data = load_dataset("folder", class_folders)
+    few = replace(data, train=data.train[:2], test=data.test[:0])
+    with pytest.raises(ValueError, match="moves: 2 videos are too few"):
+        split_at_random(few, seed=1)
+
+
+@pytest.mark.parametrize("protocol", ["official", *RANDOM])
+def test_run_id_names_a_protocol_that_is_not_the_official(protocol):
+    run_id = TrainConfig(protocol=protocol, split=2).run_id
+    inserted = "" if protocol == "official" else f"{protocol}-"
+    assert run_id == f"hmdb51-{inserted}hst-resnet21-s2-seed0"
+
+
+# Validation
+
+
+def check_validation(data: VideoSet) -> None:
+    train, validation = carve_validation(data)
+    assert carve_validation(data) == (train, validation)
+    assert Counter(train + validation) == Counter(data.train)
+    assert not {s.group for s in train} & {s.group for s in validation}
+    groups, held_out = (
+        Counter(label for label, _ in groups_of(part)) for part in (data.train, validation)
+    )
+    clips, set_aside = (Counter(s.label for s in part) for part in (data.train, validation))
+    for label in clips:
+        assert 1 <= held_out[label] <= max(1, 0.2 * groups[label])
+        assert set_aside[label] <= 0.21 * clips[label]
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
+def test_validation_of_the_real_lists(real_clips, name, split):
+    check_validation(load_dataset(name, real_clips / name, split))
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+@pytest.mark.parametrize("name", ["demo-hmdb51", "demo-ucf101"])
+def test_validation_of_the_drawn_lists(drawn_roots, name, split):
+    check_validation(load_dataset(name, drawn_roots[name], split))
+
+
+def test_validation_of_classes_that_share_groups(class_folders):
+    data = load_dataset("folder", class_folders)
+    train, validation = carve_validation(data)
+    assert len({s.group for s in validation}) == 1 and len(validation) == 2
+    assert Counter(train + validation) == Counter(data.train)
+
+
+def test_a_film_that_gave_most_clips_of_a_class_stays_in_training():
+    films = ["big"] * 30 + ["small"] * 3 + ["tiny"]
+    train = tuple(Sample(Path(f"{i}.avi"), 0, film) for i, film in enumerate(films))
+    kept, validation = carve_validation(VideoSet("x", ("y",), train, ()))
+    assert len(validation) in (1, 3) and len(kept) + len(validation) == 34
+
+
+def test_a_class_of_one_group_cannot_be_validated(class_folders):
+    data = load_dataset("folder", class_folders)
+    one = replace(data, train=tuple(s for s in data.train if s.label or s.group == "seq01"))
+    with pytest.raises(ValueError, match=r"moves: no training video of \['left'\] is left"):
+        carve_validation(one)
+
+
+# Labels
+
+
+@pytest.fixture(scope="module")
+def drawn_roots(tmp_path_factory) -> dict[str, Path]:
+    """The lists of the drawn corpora without their videos."""
+    roots = {}
+    for name, plan in (("demo-hmdb51", _plan_hmdb51), ("demo-ucf101", _plan_ucf101)):
+        roots[name] = tmp_path_factory.mktemp(name)
+        plan(roots[name], 0)
+        (roots[name] / MARKER).touch()
+    return roots
+
+
+def check_labels(data: VideoSet) -> None:
+    """The class of every label is the one in the folder and in the name of the file."""
+    for sample in data.samples:
+        name = data.classes[sample.label].lower()
+        assert sample.path.parent.name.lower() == name
+        assert f"_{name}_" in sample.path.name.lower()
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
+def test_labels_of_the_real_lists_are_the_class_folders(real_clips, name, split):
+    check_labels(load_dataset(name, real_clips / name, split))
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+@pytest.mark.parametrize("name", ["demo-hmdb51", "demo-ucf101"])
+def test_labels_of_the_drawn_lists_are_the_class_folders(drawn_roots, name, split):
+    check_labels(load_dataset(name, drawn_roots[name], split))
+
+
+@pytest.mark.parametrize("split", [1, 2, 3])
+def test_labels_of_the_real_ucf101_lists_are_one_less_than_the_numbers_there(real_clips, split):
+    root = real_clips / "ucf101"
+    lines = (root / "ucfTrainTestlist" / f"trainlist{split:02d}.txt").read_text().split("\n")
+    numbers = [int(line.split()[1]) for line in lines if line.strip()]
+    assert [s.label + 1 for s in load_dataset("ucf101", root, split).train] == numbers
+
+
 # Folders of classes
 
 
@@ -328,6 +506,12 @@ def test_the_random_window_is_a_function_of_seed_epoch_and_index(store, samples)
     assert set(drawn) == {0, 1, 2}
     for index, window in enumerate(drawn):
         assert window == np.random.default_rng((3, 5, index)).integers(3)
+
+
+def test_a_sample_of_one_window_is_always_that_window(store, samples):
+    single = [replace(sample, window=i % 3) for i, sample in enumerate(samples)]
+    for epoch in range(4):
+        assert windows_drawn(store, single, seed=3, epoch=epoch) == [i % 3 for i in range(12)]
 
 
 def test_normalise_by_hand():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,7 +51,7 @@ def store(samples, tmp_path, inline_pool):
 
 
 def test_scores_of_clips_are_probabilities(model, store, samples):
-    frames, flow = map(torch.from_numpy, store.read_all(samples[0].path))
+    frames, flow = map(torch.from_numpy, store.read_all(samples[0].path)[:2])
     scores = score_clips(model.eval(), frames, flow)
     torch.testing.assert_close(scores.sum(1), torch.ones(2))
     expected = model(normalise(frames), flow.float()).softmax(1)
@@ -60,8 +62,20 @@ def test_score_of_a_video_is_the_mean_over_its_clips(model, store, samples):
     scores = score_videos(model, samples, store)
     for row, sample in zip(scores, samples, strict=True):
         if sample.path in store:
-            clips = score_clips(model, *map(torch.from_numpy, store.read_all(sample.path)))
+            clips = score_clips(model, *map(torch.from_numpy, store.read_all(sample.path)[:2]))
             np.testing.assert_allclose(row, clips.mean(0), rtol=1e-5)
+
+
+def test_a_sample_of_one_window_is_scored_by_that_clip_alone(model, store, samples):
+    mixed = [samples[0], replace(samples[0], window=1), replace(samples[2], window=0)]
+    scores = score_videos(model, mixed, store)
+    expected = []
+    for sample in (samples[0], samples[2]):
+        frames, flow = map(torch.from_numpy, store.read_all(sample.path)[:2])
+        expected.append(score_clips(model, frames, flow))
+    np.testing.assert_allclose(scores[0], expected[0].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(scores[1], expected[0][1], rtol=1e-5)
+    np.testing.assert_allclose(scores[2], expected[1][0], rtol=1e-5)
 
 
 def test_row_of_an_unreadable_video_is_nan(model, store, samples):
@@ -118,7 +132,7 @@ def test_shuffling_is_a_function_of_the_seed(model, store, samples):
 
 def test_shuffling_computes_the_flow_anew(model, store, samples):
     clips, flow = seen_by(model, store, samples, 3)
-    frames, _ = store.read_all(samples[0].path)
+    frames = store.read_all(samples[0].path).frames
     order = [
         next(
             t for t, f in enumerate(normalise(torch.from_numpy(frames))[0].unbind(1)) if f.equal(c)

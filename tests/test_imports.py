@@ -4,12 +4,12 @@ from pathlib import Path
 import hstlib
 
 LAYERS = [
-    {"config"},
-    {"ops", "video", "flow", "augment", "metrics", "paper", "demo", "diagrams"},
-    {"store"},
+    {"config", "files", "processes", "unpack"},
+    {"ops", "video", "flow", "augment", "metrics", "paper", "demo", "diagrams", "download"},
+    {"store", "inspection"},
     {"datasets", "reformer", "attention"},
     {"hst", "baselines"},
-    {"ablation", "architecture", "train", "evaluate", "results", "plots"},
+    {"ablation", "architecture", "train", "evaluate", "verify", "leakage", "results", "plots"},
     {"experiment"},
     {"__main__"},
 ]

@@ -1,10 +1,25 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from hstlib.ablation import READINGS
 from hstlib.config import TrainConfig
-from hstlib.results import NOT_RUN, Row, comparison_table, demo_table, load_rows, write_row
+from hstlib.results import (
+    NOT_RUN,
+    Row,
+    bootstrap,
+    compare_readings,
+    comparison_table,
+    demo_table,
+    hits_by_group,
+    load_rows,
+    publish_rows,
+    write_row,
+)
 
+ROOT = Path(__file__).resolve().parents[1]
 OURS = "accuracy, ours (%)"
 PARAMETERS = {"c3d": 78_204_723, "r2plus1d": 65_530_956, "r3d": 57_675_364, "hst": 35_544_530}
 KINDS = {"motion": 0.5, "appearance": 0.75, "direction": 0.625}
@@ -142,3 +157,110 @@ def test_demo_table_has_a_row_per_corpus_and_model():
 
 def test_demo_table_without_demo_rows_is_empty():
     assert demo_table([row()]).empty
+
+
+def run_on(videos: list[tuple[int, int, int]], **config) -> Row:
+    settings = TrainConfig(**config)
+    return row(**config).model_copy(update={"videos": videos, "run_id": settings.run_id})
+
+
+def test_published_rows_keep_all_but_the_learning_curve(tmp_path):
+    rows = [run_on([(0, 1, 0)], seed=seed) for seed in (0, 1)]
+    long = rows[1].model_copy(update={"epochs": [{"epoch": 0}, {"epoch": 1}]})
+    publish_rows([rows[0], long], tmp_path / "some" / "rows.jsonl")
+    write_row(row(model="c3d"), tmp_path / "some")
+    first, second, third = load_rows(tmp_path / "some")
+    assert (first.config.model, second) == ("c3d", rows[0])
+    assert third == long.model_copy(update={"epochs": [{"epoch": 1}]})
+
+
+def test_hits_are_counted_by_seed_fold_and_group():
+    rows = [
+        run_on([(0, 0, 0), (1, 0, 0), (1, 1, 1)], split=1, seed=0),
+        run_on([(2, 2, 0)], split=2, seed=0),
+        run_on([(0, 0, 0), (1, 1, 0), (1, -1, 1)], split=1, seed=1),
+        run_on([(2, 1, 0)], split=2, seed=1),
+    ]
+    hits = hits_by_group(rows)
+    assert hits.tolist() == [[[1, 2], [1, 1], [1, 1]], [[2, 2], [0, 1], [0, 1]]]
+    only = hits_by_group(rows, {1})
+    assert only.tolist() == [[[0, 1], [1, 1]], [[1, 1], [0, 1]]]
+
+
+def test_seeds_on_other_videos_are_refused():
+    rows = [run_on([(0, 0, 0)], seed=0), run_on([(0, 0, 0), (1, 1, 0)], seed=1)]
+    with pytest.raises(ValueError, match="seeds were not tested on the same videos"):
+        hits_by_group(rows)
+
+
+def test_bootstrap_of_equal_groups_has_no_width_and_of_others_is_near_the_normal():
+    same = np.tile([3, 4], (3, 10, 1))
+    assert str(bootstrap(same)) == "75.0 [75.0, 75.0]"
+    rng = np.random.default_rng(1)
+    hits = np.stack([rng.binomial(1, 0.6, (1, 400)), np.ones((1, 400), int)], -1)
+    found = bootstrap(hits)
+    half = 1.96 * 100 * np.sqrt(0.24 / 400)
+    assert found.mean == pytest.approx(100 * hits[..., 0].mean())
+    assert found.high - found.mean == pytest.approx(half, rel=0.15)
+    assert found.mean - found.low == pytest.approx(half, rel=0.15)
+
+
+def test_a_difference_is_drawn_pair_by_pair():
+    rng = np.random.default_rng(2)
+    right = rng.binomial(5, 0.5, (3, 20))
+    videos = np.full((3, 20), 6)
+    worse, better = np.stack([right, videos], -1), np.stack([right + 1, videos], -1)
+    found = bootstrap(better, worse)
+    assert (found.low, found.mean, found.high) == pytest.approx((100 / 6,) * 3)
+    assert bootstrap(better).high - bootstrap(better).low > 5
+
+
+def test_readings_are_compared_with_hst_as_built():
+    def runs(right: int, **config) -> list[Row]:
+        videos = [(0, 0 if i < right else 1, i) for i in range(4)]
+        return [run_on(videos, seed=seed, **config) for seed in (0, 1)]
+
+    rows = [
+        *runs(2, dataset="demo-ucf101", reading="mean-over-time"),
+        *runs(4, dataset="demo-ucf101", model="r3d"),
+        *runs(3, dataset="demo-ucf101"),
+        *runs(1, dataset="demo-hmdb51", reading="trunk-alone"),
+    ]
+    columns = {"ucf": ("demo-ucf101", None), "hmdb": ("demo-hmdb51", {0})}
+    found = compare_readings(rows, columns)
+    assert [(c.name, c.column) for c in found] == [
+        ("HST", "ucf"), ("R3D", "ucf"), ("trunk alone", "hmdb"), ("mean over time", "ucf")
+    ]  # fmt: skip
+    assert [c.accuracy.mean for c in found] == [75, 100, 25, 50]
+    assert found[0].difference is None and found[2].difference is None
+    assert (found[1].difference.mean, found[3].difference.mean) == (25, -25)
+    with pytest.raises(ValueError, match="R3D and HST were not tested on the same ucf videos"):
+        compare_readings(
+            [
+                *runs(3, dataset="demo-ucf101"),
+                run_on([(0, 0, 0)], dataset="demo-ucf101", model="r3d"),
+            ],
+            columns,
+        )
+
+
+def test_another_reading_never_stands_in_the_papers_tables():
+    rows = [row(0.9, reading="trunk-alone"), row(0.25), row(0.9, protocol="random-by-video")]
+    assert accuracies(2, *rows)["HST"].startswith("25.00")
+
+
+def test_the_published_ablation_is_complete_and_names_no_machine():
+    rows = load_rows(ROOT / "results/published/ablation")
+    found = {
+        (r.config.model, r.config.reading, r.config.dataset, r.config.split, r.config.seed)
+        for r in rows
+    }
+    tests = [("demo-hmdb51", 1), ("demo-ucf101", 1), *(("folder", split) for split in (1, 2, 3))]
+    models = [("hst", "paper"), ("r3d", "paper"), *(("hst", reading) for reading in READINGS)]
+    assert found == {(*m, *t, seed) for m in models for t in tests for seed in (0, 1, 2)}
+    for dataset in ("demo-hmdb51", "demo-ucf101", "folder"):
+        same = [r.config for r in rows if r.config.dataset == dataset]
+        budget = {(c.epochs, c.batch_size, c.clip, c.augment, c.schedule) for c in same}
+        assert len(budget) == 1
+        assert not any(c.data_dir.startswith("/") for c in same)
+    assert not any(r.dirty or r.problems or r.missing for r in rows)

@@ -15,6 +15,7 @@ import pytest
 
 from hstlib import store as store_module
 from hstlib.config import ClipConfig
+from hstlib.flow import flow_parameters
 from hstlib.store import ClipStore, VideoClips, cut_clips, prepare_store, store_key
 from hstlib.video import VideoError, read_video
 
@@ -178,6 +179,7 @@ def test_the_index_records_decoder_and_settings(store):
     assert index["clip"] == CLIP.model_dump()
     assert index["decoder"] == f"OpenCV {cv2.__version__}, FFMPEG"
     assert index["version"] == store_module.VERSION
+    assert index["flow"] == flow_parameters("dis") and index["flow"]["PatchSize"] == 8
 
 
 def test_a_store_of_another_version_is_refused(store):
@@ -238,10 +240,10 @@ def test_a_file_that_kills_the_decoder_is_listed_and_the_rest_is_kept(many, tmp_
         return ProcessPoolExecutor(workers, get_context("fork"))
 
     monkeypatch.setattr(store_module, "cut_clips", cut)
-    monkeypatch.setattr(store_module, "_pool", pool)
+    monkeypatch.setattr(store_module, "process_pool", pool)
     store = prepare_store(many, CLIP, tmp_path / "store", workers=2)
     assert list(store.problems) == [str(many[5]), str(many[17])]
-    assert "decoding it kills the process" in store.problems[str(many[5])]
+    assert "crashes or hangs the decoder" in store.problems[str(many[5])]
     assert sum(path in store for path in many) == 18
 
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from hstlib.config import ClipConfig
-from hstlib.video import VideoError, clip_indices, read_video, resize_frame, window_starts
+from hstlib.video import (
+    VideoError,
+    VideoFile,
+    clip_indices,
+    inspect_video,
+    printable,
+    read_video,
+    resize_frame,
+    window_starts,
+)
 
 
 def grey_steps(count: int) -> np.ndarray:
@@ -129,6 +138,56 @@ def test_uniform_sampling_spans_the_video(length):
     assert len(indices) == 17 and indices[-1] == -1
     assert (indices[0], indices[15]) == (0, length - 1)
     assert np.ptp(np.diff(indices[:16])) <= 1
+
+
+def test_inspecting_counts_what_reading_reads(video_file, tmp_path):
+    path = video_file(tmp_path / "a.avi", grey_steps(37), fps=12.5)
+    found, video = inspect_video(path), read_video(path, size=16)
+    assert (found.frames, found.fps) == (video.source_frames, video.source_fps) == (37, 12.5)
+    assert (found.width, found.height) == video.source_size
+    assert (found.header_frames, found.codec, found.fault) == (37, "FMP4", None)
+
+
+@pytest.mark.parametrize(
+    ("decoded", "header", "usable"),
+    [(1, 1, True), (70, 73, True), (69, 73, False), (950, 1000, True), (949, 1000, False),
+     (0, 0, False), (0, 3, False), (9, 0, True)],
+)  # fmt: skip
+def test_a_file_with_clearly_fewer_frames_than_announced_has_a_fault(decoded, header, usable):
+    found = VideoFile(decoded, header, 32, 24, 25.0, "FMP4")
+    assert (found.fault is None) == usable
+    assert usable or found.fault.startswith(f"damaged, {decoded} of {header} ")
+
+
+@pytest.mark.parametrize("fps", [0.0, -1.0, 90000.0])
+def test_a_frame_rate_that_cannot_be_is_a_fault(fps):
+    found = VideoFile(10, 10, 32, 24, fps, "FMP4")
+    assert found.fault.startswith(f"the header gives a frame rate of {fps:g} Hz")
+
+
+def test_a_file_that_may_not_be_read_is_named(video_file, tmp_path, monkeypatch):
+    def refuse(path, *arguments, **keywords):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = video_file(tmp_path / "a.avi", grey_steps(3))
+    for method in ("open", "is_file"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, method, refuse)
+            with pytest.raises(VideoError, match=r"a\.avi: cannot be read \(Permission denied\)"):
+                read_video(path, size=16)
+
+
+def test_a_name_that_is_not_utf8_is_refused_instead_of_crashing_opencv(video_file, tmp_path):
+    path = video_file(tmp_path / "a.avi", grey_steps(3))
+    odd = path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.avi"))
+    with pytest.raises(VideoError, match="its name is not UTF-8.*rename the file"):
+        read_video(odd, size=16)
+    assert printable(odd) == rf"{tmp_path}/caf\xe9.avi"
+
+
+def test_other_alphabets_are_read(video_file, tmp_path):
+    path = video_file(tmp_path / "a.avi", grey_steps(3)).rename(tmp_path / "прыжок 跳.avi")
+    assert inspect_video(path).frames == 3 and printable(path) == str(path)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,0 +1,161 @@
+"""Five hundred damaged files through verify, prepare and a training epoch."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hstlib.config import TrainConfig
+from hstlib.datasets import load_dataset
+from hstlib.experiment import open_store, run
+from hstlib.store import cut_clips
+from hstlib.verify import verify
+
+FILES = 500
+CLASSES = ("a", "b", "c", "d")
+
+
+def truncate(path: Path, rng: np.random.Generator) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: rng.integers(1, len(content))])
+
+
+def flip_bits(path: Path, rng: np.random.Generator) -> None:
+    content = np.frombuffer(path.read_bytes(), np.uint8).copy()
+    places = rng.integers(len(content), size=rng.integers(1, 200))
+    content[places] ^= (1 << rng.integers(8, size=len(places))).astype(np.uint8)
+    path.write_bytes(content.tobytes())
+
+
+def scramble_header(path: Path, rng: np.random.Generator) -> None:
+    content = path.read_bytes()
+    path.write_bytes(rng.bytes(200) + content[200:])
+
+
+def huge_header(path: Path, rng: np.random.Generator) -> None:
+    """Announce 2^31 - 1 frames in AVI's stream header."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"strh") + 40
+    content[place : place + 4] = (2**31 - 1).to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+def empty(path: Path, rng: np.random.Generator) -> None:
+    path.write_bytes(b"")
+
+
+def text(path: Path, rng: np.random.Generator) -> None:
+    path.write_text("<html>404</html>\n" * int(rng.integers(1, 300)))
+
+
+def folder(path: Path, rng: np.random.Generator) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "inside.txt").touch()
+
+
+def dangling(path: Path, rng: np.random.Generator) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("nowhere"))
+
+
+def pipe(path: Path, rng: np.random.Generator) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def unreadable(path: Path, rng: np.random.Generator) -> None:
+    path.chmod(0)
+
+
+def foreign_name(path: Path, rng: np.random.Generator) -> None:
+    """A name that is no UTF-8, which OpenCV cannot open."""
+    path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"_\xff\xfe.avi"))
+
+
+def other_container(path: Path, rng: np.random.Generator) -> None:
+    """A name that says another container; the content is whole."""
+    path.rename(path.with_suffix(".mp4"))
+
+
+def swap(path: Path, rng: np.random.Generator) -> None:
+    """The content of another video, whole."""
+    shutil.copyfile(path.parent.parent / "a" / "seq00_000.avi", path)
+
+
+DAMAGE: list[Callable[[Path, np.random.Generator], None]] = [
+    truncate, flip_bits, scramble_header, huge_header, empty, text, folder, dangling, pipe,
+    unreadable, foreign_name, other_container, swap,
+]  # fmt: skip
+SURE = {"huge_header", "foreign_name", "empty", "text", "folder", "dangling", "pipe"}
+WHOLE = {"other_container", "swap"}
+
+
+@pytest.fixture
+def fuzzed(tmp_path, video_file, moving) -> tuple[Path, dict[str, set[str]]]:
+    """A data set of 500 damaged files and 20 whole ones; and the names by what was done."""
+    root, rng = tmp_path / "fuzzed", np.random.default_rng(0)
+    whole = [video_file(tmp_path / f"{i}.avi", moving(seed=i)) for i in range(8)]
+    done: dict[str, set[str]] = {"whole": set()}
+    for number in range(FILES + 20):
+        label = CLASSES[number % 4]
+        path = root / label / f"seq{number % 15:02d}_{number:03d}.avi"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(whole[number % 8], path)
+        if number < 20:
+            done["whole"].add(path.stem)
+            continue
+        damage = DAMAGE[number % len(DAMAGE)]
+        damage(path, rng)
+        done.setdefault(damage.__name__, set()).add(path.stem)
+    return root, done
+
+
+def children() -> set[str]:
+    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return {child for file in listed for child in file.read_text().split()}
+
+
+def original(path: str) -> str:
+    return "_".join(Path(path).stem.split("_")[:2])
+
+
+def test_500_damaged_files_are_listed_and_none_is_substituted(fuzzed, tmp_path):
+    root, done = fuzzed
+    before = children()
+    manifest = verify("folder", root, workers=2)
+    unusable = {original(p.name) for p in manifest.problems if p.kind in ("unusable", "missing")}
+
+    config = TrainConfig(
+        dataset="folder", data_dir=str(root), model="r3d", backbone="demo", epochs=1,
+        batch_size=8, learning_rate=1e-3, clip={"size": 16}, num_workers=1, device="cpu",
+    )  # fmt: skip
+    data = load_dataset("folder", root)
+    store = open_store(data, config.clip, workers=2)
+    assert {original(name) for name in store.problems} == unusable
+    for kind in SURE:
+        assert done[kind] <= unusable, kind
+    for kind in WHOLE | {"whole"}:
+        assert not done[kind] & unusable, kind
+    for sample in data.samples:
+        if sample.path in store:
+            for stored, cut in zip(
+                store.read_all(sample.path), cut_clips(sample.path, config.clip), strict=True
+            ):
+                assert np.array_equal(stored, cut)
+
+    row = run(config, tmp_path / "results")
+    assert row.problems == len(store.problems)
+    assert row.test["unreadable"] == sum(str(s.path) in store.problems for s in data.test) > 0
+    assert row.train_videos + row.test["videos"] == len(data.samples)
+    assert children() <= before | {c for c in children() if "resource_tracker" in command(c)}
+
+
+def command(process: str) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes().decode()
+    except OSError:
+        return "resource_tracker"
