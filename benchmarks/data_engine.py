@@ -28,7 +28,8 @@ DATA_SETS = {"HMDB51": 6766, "UCF101": 13320}
 
 def bare_opencv(path: Path) -> None:
     """Do the work of one clip with OpenCV alone: decode, resample, resize, colour, flow."""
-    capture, frames, count = cv2.VideoCapture(str(path)), [], 0
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    frames, count = [], 0
     step = capture.get(cv2.CAP_PROP_FPS) / PAPER.fps
     while capture.grab():
         if int(len(frames) * step + 0.5) == count:
