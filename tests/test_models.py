@@ -236,6 +236,7 @@ def test_exported_model_is_the_model(model):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
 def test_compiled_model_is_the_model(model):
     inputs = batch()
     with torch.no_grad():
