@@ -6,7 +6,6 @@ nothing that names or shows a clip.
 """
 
 import argparse
-import os
 import re
 import time
 from collections.abc import Sequence
@@ -16,9 +15,9 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av import library_versions
 from flow import RESULTS, hardware, write
 
-from hstlib.config import project_root
 from hstlib.video import read_video, resize_frame
 
 DATA_SETS = {
@@ -185,15 +184,14 @@ def summarise(name: str, paths: Sequence[Path]) -> dict:
 def ffmpeg() -> str:
     """Name the FFmpeg inside either decoder."""
     ours = re.search(r"avcodec: +YES \(([\d.]+)\)", cv2.getBuildInformation())
-    theirs = ".".join(map(str, av.library_versions["libavcodec"]))
+    theirs = ".".join(map(str, library_versions["libavcodec"]))
     return f"libavcodec {ours[1] if ours else '?'} in OpenCV, {theirs} in PyAV {av.__version__}"
 
 
 def main() -> None:
     """Compare on all clips, print and store."""
-    default = os.environ.get("HST_REAL_CLIPS") or project_root().parent / "shared/data"
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(default))
+    parser.add_argument("--data", type=Path, required=True, help="folder of the real clips")
     folder = parser.parse_args().data
     cv2.setNumThreads(1)
     rows = []
