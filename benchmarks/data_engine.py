@@ -19,7 +19,7 @@ from flow import RESULTS, hardware, write
 from hstlib.config import ClipConfig
 from hstlib.datasets import VIDEO_SUFFIXES
 from hstlib.store import INDEX, VERSION, ClipStore, cut_clips, prepare_store
-from hstlib.video import VideoError, clip_indices
+from hstlib.video import VideoError, clip_indices, inspect_video
 
 PAPER = ClipConfig()  # 16 frames of 224 pixels at 16 Hz, DIS
 REPETITIONS = 5
@@ -184,10 +184,9 @@ def main() -> None:
 
 def _usable(path: Path) -> bool:
     try:
-        cut_clips(path, PAPER)
+        return inspect_video(path).fault is None
     except VideoError:
         return False
-    return True
 
 
 if __name__ == "__main__":

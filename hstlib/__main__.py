@@ -178,18 +178,11 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
         checkpoint: A .safetensors file written by train.
         data_dir: Where the data set lies, if not where it was trained from.
     """
-    from hstlib.datasets import load_dataset
     from hstlib.evaluate import score_videos, summarise
-    from hstlib.experiment import load_checkpoint, open_store
+    from hstlib.experiment import load_checkpoint, open_dataset, open_store
 
     model, config, classes = load_checkpoint(checkpoint)
-    data = load_dataset(
-        config.dataset,
-        data_dir or config.data_dir,
-        config.split,
-        protocol=config.protocol,
-        num_windows=config.clip.num_windows,
-    )
+    data = open_dataset(config, data_dir)
     if list(data.classes) != classes:
         raise ValueError(f"{checkpoint} was trained on classes {classes}, not {data.classes}")
     store = open_store(data, config.clip)

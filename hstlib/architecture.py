@@ -79,9 +79,14 @@ def multiply_adds(build: Callable[[], nn.Module], size: int = 224) -> int:
 
 
 def _forward(model: nn.Module, size: int) -> None:
-    with torch.no_grad(), torch.device("meta"):
-        shape = (NUM_FRAMES, size, size)
-        model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
+    with torch.no_grad():
+        model(*_empty_clip(size))
+
+
+def _empty_clip(size: int) -> tuple[Tensor, Tensor]:
+    """Return frames and flow of one clip on the meta device."""
+    shape = (NUM_FRAMES, size, size)
+    return torch.empty(1, 3, *shape, device="meta"), torch.empty(1, 2, *shape, device="meta")
 
 
 def kept_memory(build: Callable[[], nn.Module], size: int = 224) -> dict[str, int]:
@@ -118,9 +123,8 @@ def kept_memory(build: Callable[[], nn.Module], size: int = 224) -> dict[str, in
         block.register_forward_pre_hook(enter(name))
         block.register_forward_hook(lambda *_: blocks.pop() and None)
     blocks.append("the rest")
-    shape = (NUM_FRAMES, size, size)
-    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        model(*_empty_clip(size))
     return kept
 
 

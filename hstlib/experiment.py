@@ -58,6 +58,22 @@ def build_model(model: str, num_classes: int, backbone: str, reading: str = "pap
     return built
 
 
+def open_dataset(config: TrainConfig, data_dir: str = "") -> VideoSet:
+    """Read the lists of a run's data set at its split.
+
+    Args:
+        config: The run.
+        data_dir: Where the data set lies, if not where the run had it.
+    """
+    return load_dataset(
+        config.dataset,
+        data_dir or config.data_dir,
+        config.split,
+        protocol=config.protocol,
+        num_windows=config.clip.num_windows,
+    )
+
+
 def open_store(data: VideoSet, clip: ClipConfig, workers: int | None = None) -> ClipStore:
     """Prepare the clip store of a whole data set, or open it if it is there."""
     return prepare_store(data.paths, clip, data_root() / "store", workers)
@@ -121,13 +137,7 @@ def _log_file(path: Path) -> Iterator[None]:
 
 def _run(config: TrainConfig, results: Path) -> Row:
     begin = time.perf_counter()
-    data = load_dataset(
-        config.dataset,
-        config.data_dir,
-        config.split,
-        protocol=config.protocol,
-        num_windows=config.clip.num_windows,
-    )
+    data = open_dataset(config)
     _check_fit(config, len(data.classes))
     store = open_store(data, config.clip)
     readable = [sample for sample in data.train if sample.path in store]

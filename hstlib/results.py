@@ -293,11 +293,11 @@ def compare_readings(
     Raises:
         ValueError: If two models were not tested on the same videos.
     """
+    built = ("hst", "paper")
 
     def order(model: tuple[str, str]) -> tuple:
         return model != built, model[1] != "paper", model[1] != "trunk-alone", *model
 
-    built = ("hst", "paper")
     runs: dict[tuple[str, str, str], list[Row]] = {}
     for row in rows:
         key = (row.config.dataset, row.config.model, row.config.reading)

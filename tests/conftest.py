@@ -47,7 +47,7 @@ def write_shards_here(plan: store._Plan, numbers: list[int], workers: int) -> It
 class InlinePool:
     """Stands in for a process pool: same results, without seconds of starting processes."""
 
-    def __init__(self, workers=None, context=None, initializer=None):
+    def __init__(self, workers):
         pass
 
     def __enter__(self):

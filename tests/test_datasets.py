@@ -345,16 +345,8 @@ def check_validation(data: VideoSet) -> None:
         assert set_aside[label] <= 0.21 * clips[label]
 
 
-@pytest.mark.parametrize("split", [1, 2, 3])
-@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
-def test_validation_of_the_real_lists(real_clips, name, split):
-    check_validation(load_dataset(name, real_clips / name, split))
-
-
-@pytest.mark.parametrize("split", [1, 2, 3])
-@pytest.mark.parametrize("name", ["demo-hmdb51", "demo-ucf101"])
-def test_validation_of_the_drawn_lists(drawn_roots, name, split):
-    check_validation(load_dataset(name, drawn_roots[name], split))
+def test_validation_of_real_and_drawn_lists(official_split):
+    check_validation(official_split)
 
 
 def test_validation_of_classes_that_share_groups(class_folders):
@@ -392,6 +384,21 @@ def drawn_roots(tmp_path_factory) -> dict[str, Path]:
     return roots
 
 
+@pytest.fixture(params=[1, 2, 3])
+def split(request) -> int:
+    return request.param
+
+
+@pytest.fixture(params=["hmdb51", "ucf101", "demo-hmdb51", "demo-ucf101"])
+def official_split(request, split) -> VideoSet:
+    """Every split of the real lists, where they are there, and of the drawn ones."""
+    if request.param.startswith("demo-"):
+        root = request.getfixturevalue("drawn_roots")[request.param]
+    else:
+        root = request.getfixturevalue("real_clips") / request.param
+    return load_dataset(request.param, root, split)
+
+
 def check_labels(data: VideoSet) -> None:
     """The class of every label is the one in the folder and in the name of the file."""
     for sample in data.samples:
@@ -400,16 +407,8 @@ def check_labels(data: VideoSet) -> None:
         assert f"_{name}_" in sample.path.name.lower()
 
 
-@pytest.mark.parametrize("split", [1, 2, 3])
-@pytest.mark.parametrize("name", ["hmdb51", "ucf101"])
-def test_labels_of_the_real_lists_are_the_class_folders(real_clips, name, split):
-    check_labels(load_dataset(name, real_clips / name, split))
-
-
-@pytest.mark.parametrize("split", [1, 2, 3])
-@pytest.mark.parametrize("name", ["demo-hmdb51", "demo-ucf101"])
-def test_labels_of_the_drawn_lists_are_the_class_folders(drawn_roots, name, split):
-    check_labels(load_dataset(name, drawn_roots[name], split))
+def test_labels_of_real_and_drawn_lists_are_the_class_folders(official_split):
+    check_labels(official_split)
 
 
 @pytest.mark.parametrize("split", [1, 2, 3])

@@ -247,7 +247,9 @@ def test_a_file_that_kills_the_decoder_is_listed_and_the_rest_is_kept(many, tmp_
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_an_exception_leaves_no_shard_that_is_not_complete(many, tmp_path, monkeypatch, error):
+def test_an_exception_leaves_no_shard_that_is_not_complete(
+    many, tmp_path, monkeypatch, inline_pool, error
+):
     real, count = cut_clips, iter(range(100))
 
     def fail(path, config):
@@ -256,7 +258,6 @@ def test_an_exception_leaves_no_shard_that_is_not_complete(many, tmp_path, monke
         return real(path, config)
 
     monkeypatch.setattr(store_module, "cut_clips", fail)
-    monkeypatch.setattr(store_module, "_write_shards", in_order)
     with pytest.raises(error, match="stop"):
         prepare_store(many, CLIP, tmp_path / "store")
     (folder,) = (p for p in (tmp_path / "store").iterdir() if p.is_dir())
@@ -264,12 +265,6 @@ def test_an_exception_leaves_no_shard_that_is_not_complete(many, tmp_path, monke
     monkeypatch.undo()
     again = prepare_store(many, CLIP, tmp_path / "store")
     assert tree(again.folder) == tree(prepare_store(many, CLIP, tmp_path / "other").folder)
-
-
-def in_order(plan, numbers, workers):
-    for number in numbers:
-        store_module._write_shard(plan, number, {})
-        yield number
 
 
 def test_the_finished_store_is_all_that_is_there(store, tmp_path):
