@@ -23,7 +23,7 @@ from hstlib.video import VideoError, clip_indices, inspect_video
 
 PAPER = ClipConfig()  # 16 frames of 224 pixels at 16 Hz, DIS
 REPETITIONS = 5
-COPIES = 3  # of every video, so that starting the processes weighs little
+COPIES = 6  # of every video, so that starting the processes weighs little
 DATA_SETS = {"HMDB51": 6766, "UCF101": 13320}
 
 

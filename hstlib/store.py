@@ -37,10 +37,10 @@ from hstlib.processes import SECONDS_PER_FILE, process_pool, time_limit
 from hstlib.video import VideoError, clip_indices, read_video, window_starts
 
 INDEX, PROBLEMS = "index.json", "problems.json"
-VERSION = 2
-"""Of what clips hold; to be raised when decoding, resizing or flow changes."""
-MAX_SHARDS = 64  # each is kept open
-MIN_SHARD = 8  # videos, so that a small data set still has work for every core
+VERSION = 3
+"""Of what clips hold and how they lie in shards; to be raised when either changes."""
+MAX_SHARDS = 128  # each is kept open
+MIN_SHARD = 4  # videos, so that a small data set still has work for every core
 
 
 class Clips(NamedTuple):

@@ -140,7 +140,7 @@ def many(tmp_path, video_file, moving) -> list[Path]:
 def test_one_and_three_workers_write_the_same_bytes(many, tmp_path):
     one, three = (prepare_store(many, CLIP, tmp_path / f"{n}", workers=n).folder for n in (1, 3))
     assert tree(one) == tree(three)
-    assert len(tree(one)) == 1 + 3 * 4
+    assert len(tree(one)) == 1 + 5 * 4
 
 
 def test_shards_are_read_as_they_were_cut(many, tmp_path):
