@@ -184,7 +184,7 @@ def test_the_index_records_decoder_and_settings(store):
 def test_a_store_of_another_version_is_refused(store):
     index = store.folder / "index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "version": 1}))
-    with pytest.raises(ValueError, match="clips of version 1, this is 2; remove it"):
+    with pytest.raises(ValueError, match="clips of version 1, this is 3; remove it"):
         ClipStore(store.folder)
 
 
@@ -253,7 +253,7 @@ def test_an_exception_leaves_no_shard_that_is_not_complete(
     real, count = cut_clips, iter(range(100))
 
     def fail(path, config):
-        if next(count) == 12:
+        if next(count) == 6:
             raise error("stop")
         return real(path, config)
 
