@@ -65,6 +65,29 @@ class AugmentConfig(_Settings):
     """Greatest change of contrast and brightness, as a share."""
 
 
+class LoopConfig(_Settings):
+    """How the training loop works. By default as the paper says, in float32: Adam and no more."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the forward pass; weights and loss stay float32."""
+    accumulation: int = Field(1, ge=1)
+    """Parts that a batch is cut into to save memory; each has its own batch statistics."""
+    warmup_epochs: int = Field(0, ge=0)
+    """Epochs over which the learning rate rises from zero."""
+    clip_norm: float = Field(0.0, ge=0)
+    """Longest gradient; a longer one is scaled down. 0: any."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target that is spread over all classes."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of the running average of the weights that is evaluated in their place; 0: none."""
+    compile: bool = False
+    """Compile the model with ``torch.compile``."""
+    channels_last: bool = False
+    """Keep the channels of a position together in memory."""
+    deterministic: bool = True
+    """Use deterministic algorithms where there are any; slower on a GPU."""
+
+
 class TrainConfig(_Settings):
     """One training run. The defaults are the paper's, section 4, on HMDB51."""
 
@@ -93,6 +116,10 @@ class TrainConfig(_Settings):
     num_workers: int = Field(0, ge=0)
     """Loader processes; 0 loads in the training process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    validation: bool = False
+    """Set about 15 % of the training groups aside, and evaluate the epoch that is best on them
+    instead of the last one."""
+    loop: LoopConfig = LoopConfig()
     clip: ClipConfig = ClipConfig()
     augment: AugmentConfig = AugmentConfig()
     crops: Literal[1, 3] = 1
@@ -102,6 +129,10 @@ class TrainConfig(_Settings):
     def _check(self) -> "TrainConfig":
         if self.augment.crop > self.clip.size:
             raise ValueError(f"crop {self.augment.crop} does not fit into size {self.clip.size}")
+        if self.batch_size % self.loop.accumulation:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be cut into {self.loop.accumulation} parts"
+            )
         return self
 
     @property

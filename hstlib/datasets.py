@@ -1,5 +1,6 @@
 """HMDB51, UCF101, the demo corpora and plain folders of videos as lists of samples and tensors."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -74,6 +75,14 @@ class VideoSet:
     def paths(self) -> tuple[Path, ...]:
         """The files of all samples in order, each once; the same whatever the protocol."""
         return tuple(dict.fromkeys(sample.path for sample in self.samples))
+
+    @property
+    def split_id(self) -> str:
+        """Hash of the classes in their order and of the training and the test list."""
+        lines = [repr(self.classes)]
+        for role, samples in (("train", self.train), ("test", self.test)):
+            lines += sorted(f"{role} {s.label} {s.path.name} {s.window}" for s in samples)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
     @property
     def missing(self) -> tuple[Path, ...]:

@@ -1,6 +1,7 @@
-"""Scores of a model on videos: clip scores averaged per video, over a strict denominator."""
+"""Scores of a model on videos: view scores averaged per video, over a strict denominator."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,22 @@ from hstlib.augment import evaluation_views
 from hstlib.config import ClipConfig, TrainConfig
 from hstlib.datasets import Sample, normalise
 from hstlib.flow import optical_flow
-from hstlib.metrics import top_k_accuracy
+from hstlib.metrics import (
+    clip_accuracy,
+    confusion_matrix,
+    expected_calibration_error,
+    mean_class_accuracy,
+    predict_classes,
+    reliability,
+    top_k_accuracy,
+)
 from hstlib.store import ClipStore, cut_clips
+from hstlib.video import VideoError
+
+BATCH_SIZE = 16
+
+NumberedClip = tuple[int, np.ndarray, np.ndarray]
+"""Which sample it is of, frames (T, H, W, 3) and flow (2, T, H, W)."""
 
 
 def score_clips(model: nn.Module, frames: Tensor, flow: Tensor) -> Tensor:
@@ -32,77 +47,152 @@ def score_clips(model: nn.Module, frames: Tensor, flow: Tensor) -> Tensor:
     return logits.softmax(-1).cpu()
 
 
-def score_videos(
+def score_views(
     model: nn.Module,
     samples: Sequence[Sample],
     store: ClipStore,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     shuffle_time_seed: int | None = None,
     crop: int = 0,
     crops: int = 1,
-) -> np.ndarray:
-    """Return class probabilities of videos, averaged over the clips and crops of each.
+) -> list[np.ndarray | None]:
+    """Return class probabilities of every view of videos: each window, and of it each crop.
 
     Args:
         model: Put into evaluation mode.
         samples: What to score; of one that names a window, that clip alone.
         store: Holds their clips.
-        batch_size: Most clips that go through the model at once.
+        batch_size: Most views that go through the model at once; about as many are in memory.
         shuffle_time_seed: Shuffle the frames of every clip by this seed and compute the flow
             anew: a control in which motion is destroyed and appearance kept.
         crop: Height and width of the crops, in pixels; 0: whole frames.
         crops: 1 or 3, see :func:`hstlib.augment.evaluation_views`.
 
     Returns:
+        Of each video float32, shape (windows x crops, classes), the crops of the first window
+        first; none for a video that cannot be read.
+
+    Raises:
+        ValueError: If the batch size is not positive.
+    """
+    clips = _read_clips(samples, store)
+    if shuffle_time_seed is not None:
+        clips = _shuffle_time(clips, store.config, np.random.default_rng(shuffle_time_seed))
+    rows: list[list[np.ndarray]] = [[] for _ in samples]
+    for number, row in _score_each(model, clips, batch_size, crop, crops):
+        rows[number].append(row)
+    return [np.stack(views) if views else None for views in rows]
+
+
+def score_videos(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    store: ClipStore,
+    batch_size: int = BATCH_SIZE,
+    shuffle_time_seed: int | None = None,
+    crop: int = 0,
+    crops: int = 1,
+) -> np.ndarray:
+    """Return class probabilities of videos: of each, the mean of its views.
+
+    The arguments are those of :func:`score_views`.
+
+    Returns:
         float32, shape (N, classes). The row of a video that cannot be read is NaN.
     """
-    model.eval()
-    scores: list[np.ndarray] = []
-    readable = [s for s in samples if s.path in store]
-    rng = None if shuffle_time_seed is None else np.random.default_rng(shuffle_time_seed)
-    per_step = max(1, batch_size // (store.num_windows * crops))
-    for begin in range(0, len(readable), per_step):
-        clips = [_clips_of(s, store) for s in readable[begin : begin + per_step]]
-        if rng is not None:
-            clips = [_shuffle_time(frames, store.config, rng) for frames, _ in clips]
-        clips = [evaluation_views(*clip, crop, crops) for clip in clips]
-        frames = torch.from_numpy(np.concatenate([frames for frames, _ in clips]))
-        flow = torch.from_numpy(np.concatenate([flow for _, flow in clips]))
-        parts = zip(frames.split(batch_size), flow.split(batch_size), strict=True)
-        probabilities = torch.cat([score_clips(model, *part) for part in parts])
-        views = probabilities.split([len(frames) for frames, _ in clips])
-        scores += [view.mean(0).numpy() for view in views]
-    found = iter(scores)
-    width = len(scores[0]) if scores else 1
-    unreadable = np.full(width, np.nan, np.float32)
-    return np.stack([next(found) if s.path in store else unreadable for s in samples])
+    views = score_views(model, samples, store, batch_size, shuffle_time_seed, crop, crops)
+    width = next((view.shape[1] for view in views if view is not None), None)
+    return average_views(views, width or _num_classes(model, store.config, crop))
 
 
-def _clips_of(sample: Sample, store: ClipStore) -> tuple[np.ndarray, np.ndarray]:
-    """Read the clips that a sample stands for: frames (W, T, S, S, 3) and flow (W, 2, T, S, S)."""
-    windows = slice(None) if sample.window is None else slice(sample.window, sample.window + 1)
-    clips = store.read_all(sample.path)
-    return clips.frames[windows], clips.flow[windows]
+def average_views(views: Sequence[np.ndarray | None], num_classes: int) -> np.ndarray:
+    """Return the mean of each video's views, float32, shape (N, classes); NaN where none."""
+    scores = np.full((len(views), num_classes), np.nan, np.float32)
+    for row, view in zip(scores, views, strict=True):
+        if view is not None:
+            row[:] = view.mean(0)
+    return scores
+
+
+def _num_classes(model: nn.Module, config: ClipConfig, crop: int) -> int:
+    """Ask the model for the scores of an empty clip."""
+    frames, side = config.num_frames, crop or config.size
+    clip = torch.zeros(1, frames, side, side, 3, dtype=torch.uint8)
+    return score_clips(model, clip, torch.zeros(1, 2, frames, side, side)).shape[1]
+
+
+def _read_clips(samples: Sequence[Sample], store: ClipStore) -> Iterator[NumberedClip]:
+    """Yield the clips that each sample stands for; nothing for one that cannot be read."""
+    for number, sample in enumerate(samples):
+        try:
+            frames, flow, _ = store.read_all(sample.path)
+        except VideoError:
+            continue
+        windows = range(len(frames)) if sample.window is None else [sample.window]
+        for window in windows:
+            yield number, frames[window], flow[window]
 
 
 def _shuffle_time(
-    frames: np.ndarray, config: ClipConfig, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Put the frames of each clip (W, T, H, W, 3) into a random order and compute their flow."""
-    shuffled = np.stack([clip[rng.permutation(len(clip))] for clip in frames])
-    flow = np.stack([optical_flow(clip, None, config.flow) for clip in shuffled])
-    return shuffled, flow.astype(np.float16)
+    clips: Iterable[NumberedClip], config: ClipConfig, rng: np.random.Generator
+) -> Iterator[NumberedClip]:
+    """Put the frames of each clip into a random order and compute their flow."""
+    for number, frames, _ in clips:
+        shuffled = frames[rng.permutation(len(frames))]
+        yield number, shuffled, optical_flow(shuffled, None, config.flow).astype(np.float16)
 
 
-def summarise(scores: np.ndarray, labels: Sequence[int]) -> dict[str, float | int]:
-    """Return top-1 and top-5 as fractions, and how many videos they stand on."""
-    unreadable = int(np.isnan(scores).any(1).sum())
-    return {
+def _score_each(
+    model: nn.Module, clips: Iterable[NumberedClip], batch_size: int, crop: int, crops: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield number and probabilities (classes,) of every view, scored in full batches."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, it must be positive")
+    model.eval()
+    views = (
+        (number, *view)
+        for number, frames, flow in clips
+        for view in zip(*evaluation_views(frames[None], flow[None], crop, crops), strict=True)
+    )
+    while batch := list(islice(views, batch_size)):
+        numbers, frames, flow = zip(*batch, strict=True)
+        stacked = torch.from_numpy(np.stack(frames)), torch.from_numpy(np.stack(flow))
+        yield from zip(numbers, score_clips(model, *stacked).numpy(), strict=True)
+
+
+def summarise(
+    scores: np.ndarray,
+    labels: Sequence[int],
+    views: Sequence[np.ndarray | None] | None = None,
+) -> dict[str, float | int]:
+    """Judge the scores of videos; see :mod:`hstlib.metrics` for those that cannot be read.
+
+    Args:
+        scores: Probabilities, shape (N, classes); NaN: unreadable.
+        labels: N class indices.
+        views: Of :func:`score_views`, if the single views are to be judged too.
+
+    Returns:
+        ``top1``, ``top5``, ``mean_class``, ``clip_top1`` (with views only) and ``ece`` (if any
+        video can be read) as fractions; and how many ``videos`` they stand on, of which
+        ``unreadable``. No value is NaN.
+
+    Raises:
+        ValueError: If there are no videos, numbers of rows and labels differ, or a label is no
+            class.
+    """
+    summary: dict[str, float | int] = {
         "top1": top_k_accuracy(scores, labels, 1),
         "top5": top_k_accuracy(scores, labels, 5),
-        "videos": len(labels),
-        "unreadable": unreadable,
     }
+    confusion = confusion_matrix(labels, predict_classes(scores), scores.shape[1])
+    summary["mean_class"] = mean_class_accuracy(confusion)
+    if views is not None:
+        summary["clip_top1"] = clip_accuracy(views, labels)
+    unreadable = int(confusion[:, -1].sum())
+    if unreadable < len(labels):
+        summary["ece"] = expected_calibration_error(reliability(scores, labels))
+    return summary | {"videos": len(labels), "unreadable": unreadable}
 
 
 def predict_video(model: nn.Module, path: Path, config: TrainConfig) -> np.ndarray:
@@ -119,7 +209,7 @@ def predict_video(model: nn.Module, path: Path, config: TrainConfig) -> np.ndarr
     Raises:
         hstlib.video.VideoError: If the file cannot be used.
     """
-    model.eval()
     frames, flow, _ = cut_clips(path, config.clip)
-    frames, flow = evaluation_views(frames, flow, config.augment.crop, config.crops)
-    return score_clips(model, torch.from_numpy(frames), torch.from_numpy(flow)).mean(0).numpy()
+    clips = zip(repeat(0), frames, flow, strict=False)
+    views = _score_each(model, clips, BATCH_SIZE, config.augment.crop, config.crops)
+    return np.stack([row for _, row in views]).mean(0)

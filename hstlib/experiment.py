@@ -1,6 +1,5 @@
 """One training run from settings to a results row; notebooks and the command line share it."""
 
-import json
 import logging
 import platform
 import subprocess
@@ -8,54 +7,41 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_model, save_model
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import nn
 
-from hstlib.ablation import change_reading
-from hstlib.baselines import C3D, R3D, R2Plus1D
+from hstlib.checkpoint import same_run, save_checkpoint
 from hstlib.config import ClipConfig, TrainConfig, data_root, project_root
-from hstlib.datasets import Sample, VideoDataset, VideoSet, load_dataset
+from hstlib.datasets import (
+    Sample,
+    VideoDataset,
+    VideoSet,
+    carve_validation,
+    hmdb51_tags,
+    load_dataset,
+)
 from hstlib.demo import class_kinds, reverse_classes
-from hstlib.evaluate import score_videos, summarise
-from hstlib.files import complete
-from hstlib.hst import HST
-from hstlib.metrics import count_parameters
-from hstlib.results import Row, load_row, write_row
+from hstlib.evaluate import average_views, score_views, summarise
+from hstlib.files import lock, remove
+from hstlib.metrics import count_parameters, hits_by_tag, predict_classes, top_k_accuracy
+from hstlib.models import build_model
+from hstlib.results import ROW, Row, RunRecord, load_record, load_row, write_record, write_row
 from hstlib.store import INDEX, ClipStore, prepare_store
-from hstlib.train import EpochRecord, pick_device, seed_torch, train
+from hstlib.train import STATE, make_accelerator, seed_torch, train
+from hstlib.verify import verified_sha256
 
 log = logging.getLogger("hstlib")
 
-MODELS: dict[str, type[nn.Module]] = {"hst": HST, "c3d": C3D, "r2plus1d": R2Plus1D, "r3d": R3D}
-
-
-def build_model(model: str, num_classes: int, backbone: str, reading: str = "paper") -> nn.Module:
-    """Build a model by its name.
-
-    Args:
-        model: A key of :data:`MODELS`.
-        num_classes: Number of classes.
-        backbone: ``resnet21``, ``vgg13`` or ``demo``.
-        reading: Of HST, see :func:`hstlib.ablation.change_reading`.
-
-    Raises:
-        ValueError: If model, backbone or reading is unknown.
-    """
-    if model not in MODELS:
-        raise ValueError(f"model {model!r} is unknown; use one of {sorted(MODELS)}")
-    built = MODELS[model](num_classes, backbone)
-    if isinstance(built, HST):
-        change_reading(built, reading)
-    elif reading != "paper":
-        raise ValueError(f"reading {reading!r} is one of HST; {model} has 'paper' only")
-    return built
+LAST, BEST = "last.safetensors", "best.safetensors"
 
 
 def open_dataset(config: TrainConfig, data_dir: str = "") -> VideoSet:
@@ -89,12 +75,17 @@ def list_problems(store: ClipStore, shown: int = 20) -> list[str]:
 
 
 def run(config: TrainConfig, results: Path) -> Row:
-    """Train, evaluate once on the test set, and write checkpoint and results row.
+    """Train, evaluate once on the test set, and write the record of the run.
+
+    A run that was interrupted goes on after its last whole epoch; of one that is finished, the row
+    is returned. Under ``accelerate launch``, every process calls this.
 
     Args:
         config: Everything that defines the run.
-        results: Gets ``<run id>.json``, ``checkpoints/<run id>.safetensors``, and
-            ``logs/<run id>.log``, which grows while the run goes on.
+        results: Gets the folder ``<run id>`` with ``run.json`` (settings, environment, lists, when
+            the test set was read), ``log.txt`` and ``epochs.jsonl``, which grow while the run goes
+            on, ``state.safetensors`` while it is not finished, ``last.safetensors``, with
+            validation ``best.safetensors``, and ``row.json``.
 
     Returns:
         The row.
@@ -102,75 +93,195 @@ def run(config: TrainConfig, results: Path) -> Row:
     Raises:
         ValueError: If the data set is not there, no training video can be read, the model cannot
             take such clips, or the results hold the run with other settings.
-        hstlib.train.TrainingError: If the loss is not finite.
+        hstlib.train.TrainingError: If the loss is not finite or explodes.
     """
-    _keep_other_run(results / f"{config.run_id}.json", config)
-    with _log_file(results / "logs" / f"{config.run_id}.log"):
-        return _run(config, results)
+    folder = results / config.run_id
+    accelerator = make_accelerator(config.device, config.loop)
+    with _only_run(folder, accelerator):
+        if (folder / ROW).is_file():
+            row = load_row(folder / ROW)
+            if not same_run(row.config, config):
+                raise ValueError(
+                    f"{folder} holds a run with other settings; move it away or name another "
+                    "results folder"
+                )
+            log.info("%s is finished, see %s", config.run_id, folder / ROW)
+            return row
+        return _run(config, folder, accelerator)
 
 
-def _keep_other_run(path: Path, config: TrainConfig) -> None:
-    """Refuse to replace the row of a run with other settings."""
-    if path.is_file() and load_row(path).config != config:
-        raise ValueError(
-            f"{path} holds a run with other settings; move it away or name another results folder"
-        )
+def evaluated_checkpoint(config: TrainConfig, results: Path) -> Path:
+    """Return where a run keeps the weights that its test accuracy belongs to."""
+    return results / config.run_id / (BEST if config.validation else LAST)
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
-    """Write the library's log into a file as well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, mode="w")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
+def _only_run(folder: Path, accelerator: Accelerator) -> Iterator[None]:
+    """Keep a second job away from a run's folder, and write the library's log there as well."""
+    if not accelerator.is_main_process:
         yield
-    except Exception as error:
-        handler.stream.write("".join(traceback.format_exception(error)))
-        raise
-    finally:
-        log.removeHandler(handler)
-        handler.close()
+        return
+    with lock(folder):
+        folder.mkdir(exist_ok=True)
+        handler = logging.FileHandler(folder / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield
+        except Exception as error:
+            handler.stream.write("".join(traceback.format_exception(error)))
+            raise
+        finally:
+            log.removeHandler(handler)
+            handler.close()
 
 
-def _run(config: TrainConfig, results: Path) -> Row:
+def _run(config: TrainConfig, folder: Path, accelerator: Accelerator) -> Row:
     begin = time.perf_counter()
     data = open_dataset(config)
     _check_fit(config, len(data.classes))
     store = open_store(data, config.clip)
-    readable = [sample for sample in data.train if sample.path in store]
+    training, validation = carve_validation(data) if config.validation else (data.train, ())
+    readable = [sample for sample in training if sample.path in store]
     if not readable:
         raise ValueError(
-            f"none of the {len(data.train)} training videos of {data.name} can be read; first: "
-            f"{store.problems[str(data.train[0].path)]}"
+            f"none of the {len(training)} training videos of {data.name} can be read; first: "
+            f"{store.problems[str(training[0].path)]}"
         )
-    log.info("%s: %d training videos, %d test", config.run_id, len(readable), len(data.test))
+    log.info(
+        "%s: %d training videos, %d for validation, %d test",
+        config.run_id, len(readable), len(validation), len(data.test),
+    )  # fmt: skip
     if store.problems:
         log.info("%d files cannot be used, listed at the end", len(store.problems))
-    seed_torch(config.seed)
+    record = _new_record(config, data)
+    earlier = load_record(folder) if (folder / STATE).is_file() else None
+    if earlier:  # this run was interrupted
+        kept = {"started": earlier.started, "test_readings": earlier.test_readings}
+        record = record.model_copy(update=kept)
+        if record.commit != earlier.commit:
+            log.warning(
+                "%s began at commit %s, this is %s", config.run_id, earlier.commit, record.commit
+            )
+    if accelerator.is_main_process:
+        write_record(record, folder)
+    seed_torch(config.seed, config.loop.deterministic)
     model = build_model(config.model, len(data.classes), config.backbone, config.reading)
-    model.to(pick_device(config.device))
-    records = train(
+
+    def validate(model: nn.Module) -> float:
+        scores = _score(accelerator, model, validation, store, config)
+        return top_k_accuracy(
+            average_views(scores, len(data.classes)), [sample.label for sample in validation]
+        )
+
+    trained = train(
         model,
         VideoDataset(readable, store, config.seed, config.augment),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.rate,
-        schedule=config.schedule,
-        num_workers=config.num_workers,
-        seed=config.seed,
+        config,
+        accelerator,
+        folder,
+        validate if validation else None,
     )
-    views = {"crop": config.augment.crop, "crops": config.crops}
-    scores = score_videos(model, data.test, store, **views)
-    row = _row(config, data, store, model, records, scores, time.perf_counter() - begin)
-    save_checkpoint(results / "checkpoints" / f"{config.run_id}.safetensors", model, config, data)
-    write_row(row, results)
+    if accelerator.is_main_process:
+        save_checkpoint(folder / LAST, model, config, data, record.manifest)
+    if trained.best:
+        model.load_state_dict(trained.best)
+        if accelerator.is_main_process:
+            save_checkpoint(folder / BEST, model, config, data, record.manifest)
+    record = record.model_copy(update={"test_readings": [*record.test_readings, _now()]})
+    if accelerator.is_main_process:
+        write_record(record, folder)
+    log.info("%s: reads the test set, time %d", config.run_id, len(record.test_readings))
+    views = _score(accelerator, model, data.test, store, config)
+    shuffled = None
+    if config.dataset.startswith("demo-"):
+        shuffled = _score(accelerator, model, data.test, store, config, config.seed)
+    row = Row(
+        **dict(record),
+        **_judge(views, shuffled, data, config.dataset),
+        parameters=count_parameters(model),
+        classes=len(data.classes),
+        train_videos=len(training),
+        missing=len(data.missing),
+        problems=len(store.problems),
+        epochs=[asdict(epoch) for epoch in trained.records],
+        seconds=round(time.perf_counter() - begin, 1),
+        finished=_now(),
+    )
+    if accelerator.is_main_process:
+        write_row(row, folder.parent)
+        remove(folder / STATE)
     log.info("%s: test top-1 %.4f of %d videos", row.run_id, row.test["top1"], row.test["videos"])
     for line in list_problems(store):
         log.warning(line)
     return row
+
+
+def _score(
+    accelerator: Accelerator,
+    model: nn.Module,
+    samples: tuple[Sample, ...],
+    store: ClipStore,
+    config: TrainConfig,
+    shuffle_time_seed: int | None = None,
+) -> list[np.ndarray | None]:
+    """Score the views of videos, each process a share of them; see :func:`score_views`."""
+    crop, crops = config.augment.crop, 1 if shuffle_time_seed is not None else config.crops
+    first, step = accelerator.process_index, accelerator.num_processes
+    views = score_views(
+        model, samples[first::step], store,
+        shuffle_time_seed=shuffle_time_seed, crop=crop, crops=crops,
+    )  # fmt: skip
+    numbered = gather_object(list(zip(range(first, len(samples), step), views, strict=True)))
+    return [view for _, view in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def _judge(
+    views: list[np.ndarray | None],
+    shuffled: list[np.ndarray | None] | None,
+    data: VideoSet,
+    dataset: str,
+) -> dict[str, Any]:
+    """Return what a row says of the answers on the test videos."""
+    labels = [sample.label for sample in data.test]
+    scores = average_views(views, len(data.classes))
+    predictions = predict_classes(scores)
+    kinds: dict[str, float] = {}
+    if shuffled is not None:
+        kinds = kind_accuracy(dataset, data.classes, scores, data.test)
+        control = average_views(shuffled, len(data.classes))
+        controls = kind_accuracy(dataset, data.classes, control, data.test)
+        kinds |= {f"{kind}_shuffled": value for kind, value in controls.items()}
+    groups = {name: number for number, name in enumerate(sorted({s.group for s in data.test}))}
+    return {
+        "test": summarise(scores, labels, views),
+        "videos": [
+            (sample.label, prediction, groups[sample.group])
+            for sample, prediction in zip(data.test, predictions.tolist(), strict=True)
+        ],
+        "confidences": [None if np.isnan(score).any() else float(score.max()) for score in scores],
+        "tags": hits_by_tag(predictions == labels, [hmdb51_tags(s.path.name) for s in data.test]),
+        "kinds": kinds,
+    }
+
+
+def _new_record(config: TrainConfig, data: VideoSet) -> RunRecord:
+    commit, dirty = _commit()
+    return RunRecord(
+        run_id=config.run_id,
+        config=config,
+        split_id=data.split_id,
+        manifest=verified_sha256(data),
+        started=_now(),
+        commit=commit,
+        dirty=dirty,
+        environment=environment(),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _check_fit(config: TrainConfig, num_classes: int) -> None:
@@ -179,56 +290,6 @@ def _check_fit(config: TrainConfig, num_classes: int) -> None:
         model = build_model(config.model, num_classes, config.backbone, config.reading).eval()
         shape = (config.clip.num_frames, config.input_size, config.input_size)
         model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
-
-
-def _row(
-    config: TrainConfig,
-    data: VideoSet,
-    store: ClipStore,
-    model: nn.Module,
-    records: list[EpochRecord],
-    scores: np.ndarray,
-    seconds: float,
-) -> Row:
-    labels = [sample.label for sample in data.test]
-    kinds = {}
-    if config.dataset.startswith("demo-"):
-        kinds = kind_accuracy(config.dataset, data.classes, scores, data.test)
-        shuffled = score_videos(
-            model, data.test, store, shuffle_time_seed=config.seed, crop=config.augment.crop
-        )
-        controls = kind_accuracy(config.dataset, data.classes, shuffled, data.test)
-        kinds |= {f"{kind}_shuffled": value for kind, value in controls.items()}
-    commit, dirty = _commit()
-    return Row(
-        run_id=config.run_id,
-        config=config,
-        parameters=count_parameters(model),
-        classes=len(data.classes),
-        train_videos=len(data.train),
-        missing=len(data.missing),
-        problems=len(store.problems),
-        test=summarise(scores, labels),
-        videos=_video_results(scores, data.test),
-        kinds=kinds,
-        epochs=[vars(record) for record in records],
-        seconds=round(seconds, 1),
-        finished=datetime.now(UTC).isoformat(timespec="seconds"),
-        commit=commit,
-        dirty=dirty,
-        environment=environment(),
-    )
-
-
-def _video_results(scores: np.ndarray, samples: tuple[Sample, ...]) -> list[tuple[int, int, int]]:
-    """Return label, prediction (-1: unreadable) and the group's number of every test video."""
-    groups = {name: number for number, name in enumerate(sorted({s.group for s in samples}))}
-    unreadable = np.isnan(scores).any(1)
-    predictions = np.where(unreadable, -1, scores.argmax(1)).tolist()
-    return [
-        (sample.label, prediction, groups[sample.group])
-        for sample, prediction in zip(samples, predictions, strict=True)
-    ]
 
 
 def kind_accuracy(
@@ -253,39 +314,6 @@ def kind_accuracy(
         "appearance": float(hits[~moving].mean()),
         "direction": float((clips[rows, labels[moving]] > clips[rows, opposite]).mean()),
     }
-
-
-def save_checkpoint(path: Path, model: nn.Module, config: TrainConfig, data: VideoSet) -> None:
-    """Write weights, settings and class names into one safetensors file, atomically."""
-    metadata = {"config": config.model_dump_json(), "classes": json.dumps(data.classes)}
-    with complete(path) as unfinished:
-        save_model(model, str(unfinished), metadata)
-
-
-def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainConfig, list[str]]:
-    """Read a model back from :func:`save_checkpoint`'s file.
-
-    Returns:
-        The model in evaluation mode, the settings it was trained with, and its class names.
-
-    Raises:
-        ValueError: If the file is missing or is no checkpoint of this package.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint; train one with `python -m hstlib train`")
-    try:
-        with safe_open(str(path), "pt") as file:
-            metadata = file.metadata() or {}
-        config = TrainConfig.model_validate_json(metadata["config"])
-        classes = json.loads(metadata["classes"])
-    except Exception as error:
-        raise ValueError(f"{path}: not a checkpoint of hstlib ({error})") from error
-    model = build_model(config.model, len(classes), config.backbone, config.reading)
-    try:
-        load_model(model, str(path), device=device)
-    except RuntimeError as error:
-        raise ValueError(f"{path}: not a checkpoint of hstlib as it is now ({error})") from error
-    return model.to(device).eval(), config, classes
 
 
 def environment() -> dict[str, str]:

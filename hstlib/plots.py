@@ -7,9 +7,11 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from hstlib.diagrams import Block
+from hstlib.metrics import Reliability
 from hstlib.results import Interval
 
 RIGHT, WRONG = "#1a7f37", "#c1121f"
@@ -129,6 +131,77 @@ def show_differences(ax: Axes, differences: dict[str, Interval], title: str) -> 
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(differences)), list(differences))
     ax.set_ylim(len(differences) - 0.5, -0.5)
+    ax.set_title(title, fontsize=9)
+    return ax
+
+
+def show_confusion(ax: Axes, confusion: np.ndarray, classes: Sequence[str]) -> Axes:
+    """Show which class was taken for which, as shares of the videos of each true class.
+
+    Large cells hold their number of videos. Where classes are too many for legible names, only
+    every second, third ... is named. A class without videos is grey.
+
+    Args:
+        ax: On a figure of its final size, best with constrained layout.
+        confusion: Of :func:`hstlib.metrics.confusion_matrix`, shape (C, C + 1); the last column is
+            shown if a video was unreadable.
+        classes: C names.
+    """
+    columns = [*classes, "unreadable"] if confusion[:, -1].any() else list(classes)
+    confusion = confusion[:, : len(columns)]
+    videos = confusion.sum(1, keepdims=True)
+    shares = np.ma.masked_invalid(confusion / np.where(videos, videos, np.nan))
+    colours = plt.get_cmap("Blues").with_extremes(bad="lightgrey")
+    image = ax.imshow(shares, colours, PowerNorm(0.5, 0, 1), interpolation="nearest")
+    bar = ax.inset_axes((1.03, 0, 0.03, 1))
+    ax.figure.colorbar(image, bar, label="share of the true class")
+    ax.axvline(len(classes) - 0.5, color="black", linewidth=0.8)
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true class")
+    if _name_classes(ax, columns, len(classes)) > 18:
+        for row, column in np.argwhere(confusion):
+            colour = "white" if shares[row, column] > 0.4 else "black"
+            text = confusion[row, column]
+            ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    return ax
+
+
+def _name_classes(ax: Axes, columns: Sequence[str], rows: int) -> float:
+    """Name rows and columns, as many as fit, and return the height of a row in points."""
+    ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+    ax.set_yticks(range(rows), columns[:rows], fontsize=7)
+    ax.figure.draw_without_rendering()  # names take room from the picture
+    height = ax.get_window_extent().height / rows * 72 / ax.figure.dpi
+    step = int(np.ceil(8 / height))
+    named = list(range(0, rows, step))
+    ax.set_yticks(named, [columns[i] for i in named])
+    if len(columns) > rows:
+        named = [*(i for i in named if i <= rows - step), rows]
+    ax.set_xticks(named, [columns[i] for i in named])
+    return height
+
+
+def show_reliability(ax: Axes, bins: Reliability, title: str) -> Axes:
+    """Show the accuracy of each bin of confidence under its number of videos.
+
+    On the diagonal a model is as often right as it is sure; the red lines are the distances whose
+    weighted mean is the expected calibration error.
+
+    Args:
+        ax: Where.
+        bins: Of :func:`hstlib.metrics.reliability`.
+        title: Above it.
+    """
+    filled = np.flatnonzero(bins.counts)
+    width = 1 / len(bins.counts)
+    centres = (filled + 0.5) * width
+    confidence, accuracy = bins.confidence[filled], bins.accuracy[filled]
+    ax.bar(centres, accuracy, width, color="#ddf4ff", edgecolor="#57606a")
+    ax.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+    ax.vlines(confidence, accuracy, confidence, color=WRONG, linewidth=2)
+    for x, count in zip(centres, bins.counts[filled], strict=True):
+        ax.text(x, 1.02, count, ha="center", fontsize=7)
+    ax.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="confidence", ylabel="accuracy")
     ax.set_title(title, fontsize=9)
     return ax
 

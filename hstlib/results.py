@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,37 +14,59 @@ from hstlib.files import complete
 from hstlib.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAPER_ROWS, PaperRow
 
 NOT_RUN = "not run"
+RECORD, ROW = "run.json", "row.json"
 
 
-class Row(BaseModel):
-    """One finished run.
+class RunRecord(BaseModel):
+    """What a run is: written when it starts.
 
     Attributes:
         run_id: See :attr:`hstlib.config.TrainConfig.run_id`.
         config: The run's settings.
-        parameters: Trainable parameters of the model.
-        classes: Number of classes.
-        train_videos: Length of the training list.
-        missing: Files of the lists that were not on disk.
-        problems: Files that were missing or could not be decoded.
-        test: ``top1`` and ``top5`` as fractions of ``videos``, of which ``unreadable`` count as
-            wrong.
-        videos: Label, prediction and group of every test video, each as a number; an unreadable
-            one is predicted as -1.
-        kinds: Demo corpora: :func:`hstlib.experiment.kind_accuracy`, and the same with the frames
-            of every clip shuffled in time.
-        epochs: Loss, training top-1, learning rate and seconds of every epoch.
-        seconds: Of the whole run.
-        finished: UTC.
+        split_id: Of the lists, see :attr:`hstlib.datasets.VideoSet.split_id`; empty in old rows.
+        manifest: sha256 of the data set, if it was verified and nothing changed since.
+        started: UTC.
         commit: Of the checkout; ``dirty`` if tracked files differed from it.
         dirty: See ``commit``.
         environment: Versions and hardware.
+        test_readings: UTC of every evaluation on the test set; more than one if the run was
+            interrupted in it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     run_id: str
     config: TrainConfig
+    split_id: str = ""
+    manifest: str | None = None
+    started: str = ""
+    commit: str
+    dirty: bool
+    environment: dict[str, str]
+    test_readings: list[str] = []
+
+
+class Row(RunRecord):
+    """One finished run.
+
+    Attributes:
+        parameters: Trainable parameters of the model.
+        classes: Number of classes.
+        train_videos: Length of the training list.
+        missing: Files of the lists that were not on disk.
+        problems: Files that were missing or could not be decoded.
+        test: Of :func:`hstlib.evaluate.summarise`.
+        videos: Label, prediction and group of every test video, each as a number; an unreadable
+            one is predicted as -1.
+        confidences: Probability of the prediction of every test video; none: unreadable.
+        tags: HMDB51: right answers and videos by tag of the file name and its value.
+        kinds: Demo corpora: :func:`hstlib.experiment.kind_accuracy`, and the same with the frames
+            of every clip shuffled in time.
+        epochs: Of :class:`hstlib.train.EpochRecord`.
+        seconds: Of the whole run, or of its last part if it was interrupted.
+        finished: UTC.
+    """
+
     parameters: int
     classes: int
     train_videos: int
@@ -51,20 +74,36 @@ class Row(BaseModel):
     problems: int
     test: dict[str, float | int]
     videos: list[tuple[int, int, int]] = []
+    confidences: list[float | None] = []
+    tags: dict[str, dict[str, tuple[int, int]]] = {}
     kinds: dict[str, float]
-    epochs: list[dict[str, float | int]]
+    epochs: list[dict[str, float | int | None]]
     seconds: float
     finished: str
-    commit: str
-    dirty: bool
-    environment: dict[str, str]
+
+
+Record = TypeVar("Record", bound=RunRecord)
+
+
+def write_record(record: RunRecord, folder: Path) -> Path:
+    """Write a record to ``<folder>/run.json``, atomically."""
+    return _write(record, folder / RECORD)
+
+
+def load_record(folder: Path) -> RunRecord | None:
+    """Read what :func:`write_record` wrote, if there is something."""
+    path = folder / RECORD
+    return _parse(RunRecord, path.read_bytes(), path) if path.is_file() else None
 
 
 def write_row(row: Row, folder: Path) -> Path:
-    """Write a row to ``<folder>/<run id>.json``, atomically."""
-    path = folder / f"{row.run_id}.json"
+    """Write a row to ``<folder>/<run id>/row.json``, atomically."""
+    return _write(row, folder / row.run_id / ROW)
+
+
+def _write(record: RunRecord, path: Path) -> Path:
     with complete(path) as unfinished:
-        unfinished.write_text(row.model_dump_json(indent=1) + "\n")
+        unfinished.write_text(record.model_dump_json(indent=1) + "\n")
     return path
 
 
@@ -79,15 +118,15 @@ def load_rows(folder: Path) -> list[Row]:
     """Read all rows of a folder, in the order of their run ids.
 
     Args:
-        folder: Holds ``.json`` files of :func:`write_row`, ``.jsonl`` files of
-            :func:`publish_rows`, or both.
+        folder: Holds folders of :func:`write_row`, ``.jsonl`` files of :func:`publish_rows`, or
+            both.
 
     Raises:
         ValueError: If a file does not hold rows; the message names it.
     """
-    rows = [load_row(path) for path in folder.glob("*.json")]
+    rows = [load_row(path) for path in folder.glob(f"*/{ROW}")]
     for path in folder.glob("*.jsonl"):
-        rows += [_parse_row(line, path) for line in path.read_bytes().splitlines()]
+        rows += [_parse(Row, line, path) for line in path.read_bytes().splitlines()]
     return sorted(rows, key=lambda row: row.run_id)
 
 
@@ -97,12 +136,12 @@ def load_row(path: Path) -> Row:
     Raises:
         ValueError: If the file is not a row; the message names it.
     """
-    return _parse_row(path.read_bytes(), path)
+    return _parse(Row, path.read_bytes(), path)
 
 
-def _parse_row(text: bytes, path: Path) -> Row:
+def _parse(kind: type[Record], text: bytes, path: Path) -> Record:
     try:
-        return Row.model_validate_json(text)
+        return kind.model_validate_json(text)
     except ValidationError as error:
         raise ValueError(f"{path}: not a results row: {error}") from error
 

@@ -11,7 +11,7 @@ import torch
 
 from hstlib import store
 from hstlib.config import TrainConfig
-from hstlib.experiment import run
+from hstlib.experiment import evaluated_checkpoint, run
 
 matplotlib.use("agg")  # not by MPLBACKEND, which the kernels of notebooks would inherit
 torch.set_num_threads(1)
@@ -174,7 +174,7 @@ def finished_run(class_folders, tmp_path_factory) -> SimpleNamespace:
         row = run(config, results)
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
-    checkpoint = results / "checkpoints" / f"{config.run_id}.safetensors"
+    checkpoint = evaluated_checkpoint(config, results)
     return SimpleNamespace(
         config=config, row=row, results=results, data_root=data_root, checkpoint=checkpoint
     )

@@ -6,9 +6,9 @@ from torch.testing import assert_close
 
 from hstlib import ops
 from hstlib.ablation import READINGS, mean_over_time
-from hstlib.experiment import build_model
 from hstlib.hst import BACKBONES, HST
 from hstlib.metrics import count_parameters
+from hstlib.models import build_model
 from hstlib.paper import PAPER_ROWS
 
 WITHOUT_NORM = {name for name in READINGS if name.startswith("no-norm")}

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -5,11 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hstlib.augment import evaluation_views
 from hstlib.config import ClipConfig, TrainConfig
 from hstlib.datasets import Sample, normalise
-from hstlib.evaluate import predict_video, score_clips, score_videos, summarise
+from hstlib.evaluate import (
+    average_views,
+    predict_video,
+    score_clips,
+    score_videos,
+    score_views,
+    summarise,
+)
 from hstlib.flow import optical_flow
-from hstlib.store import prepare_store
+from hstlib.store import VideoClips, prepare_store
 from hstlib.video import VideoError
 
 CLIP = ClipConfig(size=16, num_windows=2)
@@ -78,22 +87,151 @@ def test_a_sample_of_one_window_is_scored_by_that_clip_alone(model, store, sampl
     np.testing.assert_allclose(scores[2], expected[1][0], rtol=1e-5)
 
 
+def test_every_window_and_crop_is_a_view(model, store, samples):
+    views = score_views(model, samples, store, crop=8, crops=3)
+    assert [None if v is None else v.shape for v in views] == [(6, 4), None, *[(6, 4)] * 3]
+    assert {v.dtype for v in views if v is not None} == {np.dtype(np.float32)}
+    for window in (0, 1):
+        clip = (value[window : window + 1] for value in store.read_all(samples[2].path)[:2])
+        cut = (torch.from_numpy(np.ascontiguousarray(v)) for v in evaluation_views(*clip, 8, 3))
+        expected = score_clips(model, *cut)
+        np.testing.assert_allclose(views[2][3 * window : 3 * window + 3], expected, rtol=1e-5)
+
+
+def test_a_sample_of_one_window_has_its_crops_as_views(model, store, samples):
+    (whole,) = score_views(model, samples[:1], store, crop=8, crops=3)
+    (one,) = score_views(model, [replace(samples[0], window=1)], store, crop=8, crops=3)
+    np.testing.assert_allclose(one, whole[3:], rtol=1e-5)
+
+
+def test_average_of_views_by_hand():
+    views = [np.array([[1, 0], [0.5, 0.5]], np.float32), None]
+    np.testing.assert_array_equal(average_views(views, 2), [[0.75, 0.25], [np.nan, np.nan]])
+
+
+def test_videos_without_a_store_are_scored_alike(model, store, samples):
+    direct = score_views(model, samples, VideoClips(CLIP))
+    for view, expected in zip(direct, score_views(model, samples, store), strict=True):
+        assert (view is None) == (expected is None)
+        assert view is None or np.allclose(view, expected, rtol=1e-5)
+
+
 def test_row_of_an_unreadable_video_is_nan(model, store, samples):
     scores = score_videos(model, samples, store)
     assert scores.shape == (5, 4)
     assert np.isnan(scores).all(1).tolist() == [False, True, False, False, False]
 
 
+@pytest.mark.parametrize("crop", [0, 8])
+def test_the_table_is_as_wide_as_the_classes_if_no_video_can_be_read(model, store, samples, crop):
+    scores = score_videos(model.train(), samples[1:2] * 3, store, crop=crop)
+    assert scores.shape == (3, 4) and scores.dtype == np.float32 and np.isnan(scores).all()
+    assert not model.training
+
+
 def test_an_unreadable_video_counts_as_wrong(model, store, samples):
-    scores = score_videos(model, samples, store)
+    views = score_views(model, samples, store)
+    scores = average_views(views, 4)
     best = [int(row.argmax()) for row in np.nan_to_num(scores)]
-    summary = summarise(scores, best)
-    assert summary == {"top1": 0.8, "top5": 0.8, "videos": 5, "unreadable": 1}
+    summary = summarise(scores, best, views)
+    assert summary["top1"] == summary["top5"] == 0.8
+    assert (summary["videos"], summary["unreadable"]) == (5, 1)
+    assert summary["clip_top1"] <= 0.8
+    assert summary["mean_class"] < 1
 
 
-def test_scores_without_any_readable_video_are_all_wrong(model, store, samples):
-    scores = score_videos(model, samples[1:2], store)
-    assert summarise(scores, [1]) == {"top1": 0.0, "top5": 0.0, "videos": 1, "unreadable": 1}
+def test_summary_by_hand():
+    views = [
+        np.array([[0.95, 0.05], [0.75, 0.25]], np.float32),
+        np.array([[0.55, 0.45], [0.0, 1.0]], np.float32),
+        np.array([[0.65, 0.35], [0.65, 0.35]], np.float32),
+        None,
+    ]
+    summary = summarise(average_views(views, 2), [0, 1, 1, 1], views)
+    assert list(summary) == [
+        "top1", "top5", "mean_class", "clip_top1", "ece", "videos", "unreadable",
+    ]  # fmt: skip
+    expected = {
+        "top1": 2 / 4,
+        "top5": 3 / 4,
+        "mean_class": (1 / 1 + 1 / 3) / 2,
+        "clip_top1": 3 / 8,
+        "ece": (0.15 + 0.275 + 0.65) / 3,  # 0.85 and 0.725 are right, 0.65 is wrong
+        "videos": 4,
+        "unreadable": 1,
+    }
+    assert summary == pytest.approx(expected)
+
+
+def test_a_summary_without_views_judges_no_clips():
+    summary = summarise(np.array([[0.9, 0.1], [0.2, 0.8]]), [0, 1])
+    assert summary.keys() == {"top1", "top5", "mean_class", "ece", "videos", "unreadable"}
+
+
+def test_without_any_readable_video_all_are_wrong_and_none_is_calibrated(model, store, samples):
+    views = score_views(model, samples[1:2], store)
+    assert summarise(average_views(views, 4), [1], views) == {
+        "top1": 0.0, "top5": 0.0, "mean_class": 0.0, "clip_top1": 0.0, "videos": 1, "unreadable": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("chosen", [slice(None), slice(1, 2)], ids=["some", "unreadable only"])
+def test_a_summary_is_valid_json(model, store, samples, chosen):
+    views = score_views(model, samples[chosen], store)
+    labels = [sample.label for sample in samples[chosen]]
+    summary = summarise(average_views(views, 4), labels, views)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert {type(value) for value in summary.values()} == {int, float}
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(3, [3, 3, 2]), (8, [8]), (64, [8])])
+def test_batches_are_full_across_videos(model, store, samples, batch_size, sizes):
+    score_videos(model, samples, store, batch_size)
+    assert [len(clips) for clips, _ in model.seen] == sizes
+
+
+def test_no_more_than_a_batch_of_clips_is_read_ahead(model, samples):
+    """A video of a thousand windows, none of which is there before it is asked for."""
+    clip, read = ClipConfig(size=16, num_windows=1000), []
+
+    class Lazy:
+        def __init__(self, values):
+            self.values = values
+
+        def __len__(self):
+            return 1000
+
+        def __getitem__(self, window):
+            read.append(window)
+            return self.values
+
+    class Store(VideoClips):
+        def read_all(self, path):
+            frames, flow = (
+                np.zeros((16, 16, 16, 3), np.uint8),
+                np.zeros((2, 16, 16, 16), np.float16),
+            )
+            return Lazy(frames), Lazy(flow), None
+
+    class Watching(Spy):
+        def forward(self, clips, flow):
+            assert len(clips) <= 7
+            assert len(read) // 2 <= sum(len(c) for c, _ in self.seen) + 7
+            return super().forward(clips, flow)
+
+    (views,) = score_views(Watching(), samples[:1], Store(clip), batch_size=7)
+    assert views.shape == (1000, 4) and len(read) == 2000
+
+
+def test_predicting_a_file_of_many_windows_goes_in_batches(model, samples):
+    config = TrainConfig(clip=CLIP.model_copy(update={"num_windows": 40}))
+    predict_video(model, samples[0].path, config)
+    assert [len(clips) for clips, _ in model.seen] == [16, 16, 8]
+
+
+def test_a_batch_of_nothing_is_refused(model, store, samples):
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        score_views(model, samples, store, batch_size=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 64])

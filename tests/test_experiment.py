@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,19 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 from hstlib import demo, experiment
+from hstlib.checkpoint import check_split, load_checkpoint, save_checkpoint
 from hstlib.config import TrainConfig
-from hstlib.datasets import Sample, load_dataset
+from hstlib.datasets import Sample, carve_validation, load_dataset
 from hstlib.evaluate import score_videos, summarise
-from hstlib.experiment import (
-    build_model,
-    environment,
-    kind_accuracy,
-    load_checkpoint,
-    open_store,
-    run,
-    save_checkpoint,
-)
+from hstlib.experiment import environment, evaluated_checkpoint, kind_accuracy, open_store, run
 from hstlib.metrics import count_parameters
+from hstlib.models import build_model
 from hstlib.results import load_rows, write_row
 
 
@@ -27,11 +22,9 @@ def test_a_run_writes_its_row(finished_run):
     assert load_rows(finished_run.results) == [finished_run.row]
 
 
-def test_a_run_writes_row_checkpoint_and_log_only(finished_run):
-    name = "moves-r3d-demo-s1-seed0"
-    files = {p.relative_to(finished_run.results) for p in finished_run.results.rglob("*.*")}
-    expected = {f"{name}.json", f"checkpoints/{name}.safetensors", f"logs/{name}.log"}
-    assert {str(path) for path in files} == expected
+def test_a_finished_run_leaves_its_record_and_its_weights_only(finished_run):
+    files = {p.name for p in (finished_run.results / "moves-r3d-demo-s1-seed0").iterdir()}
+    assert files == {"run.json", "row.json", "epochs.jsonl", "log.txt", "last.safetensors"}
 
 
 def test_the_row_says_what_was_run(finished_run):
@@ -39,7 +32,9 @@ def test_the_row_says_what_was_run(finished_run):
     assert (row.run_id, row.config) == ("moves-r3d-demo-s1-seed0", finished_run.config)
     assert (row.classes, row.train_videos, row.missing, row.problems) == (2, 8, 0, 0)
     assert row.parameters == count_parameters(build_model("r3d", 2, "demo"))
-    assert row.test.keys() == {"top1", "top5", "videos", "unreadable"}
+    assert row.test.keys() >= {"top1", "top5", "mean_class", "clip_top1", "ece", "videos"}
+    assert len(row.videos) == len(row.confidences) == 4 and row.tags == {}
+    assert len(row.test_readings) == 1 and row.manifest is None
     assert (row.test["videos"], row.test["unreadable"], row.test["top5"]) == (4, 0, 1.0)
     assert [e["epoch"] for e in row.epochs] == [0] and np.isfinite(row.epochs[0]["loss"])
     assert row.kinds == {}
@@ -47,8 +42,8 @@ def test_the_row_says_what_was_run(finished_run):
 
 
 def test_the_log_holds_a_line_per_epoch(finished_run):
-    log = (finished_run.results / "logs" / f"{finished_run.row.run_id}.log").read_text()
-    assert "epoch 1/1 loss" in log and "test top-1" in log
+    log = (finished_run.results / finished_run.row.run_id / "log.txt").read_text()
+    assert "epoch 1/1 loss" in log and "reads the test set, time 1" in log and "test top-1" in log
 
 
 def test_the_same_settings_give_the_same_losses_and_scores(
@@ -57,10 +52,8 @@ def test_the_same_settings_give_the_same_losses_and_scores(
     row = run(finished_run.config, tmp_path / "again")
     assert row.epochs[0]["loss"] == finished_run.row.epochs[0]["loss"]
     assert row.test == finished_run.row.test
-    old, new = (load_checkpoint(p)[0].state_dict() for p in (
-        finished_run.checkpoint, tmp_path / "again" / "checkpoints" / finished_run.checkpoint.name
-    ))  # fmt: skip
-    assert all(torch.equal(old[name], new[name]) for name in old)
+    again = evaluated_checkpoint(finished_run.config, tmp_path / "again")
+    assert again.read_bytes() == finished_run.checkpoint.read_bytes()
 
 
 def test_a_checkpoint_gives_the_rows_accuracy(finished_run, in_its_data_root):
@@ -68,7 +61,8 @@ def test_a_checkpoint_gives_the_rows_accuracy(finished_run, in_its_data_root):
     assert config == finished_run.config and classes == ["left", "right"]
     data = load_dataset(config.dataset, config.data_dir, config.split)
     scores = score_videos(model, data.test, open_store(data, config.clip))
-    assert summarise(scores, [s.label for s in data.test]) == finished_run.row.test
+    found = summarise(scores, [s.label for s in data.test])
+    assert found == {name: finished_run.row.test[name] for name in found}
 
 
 @pytest.mark.parametrize("name", ["hst", "c3d", "r2plus1d", "r3d"])
@@ -96,8 +90,8 @@ def test_a_file_that_is_no_checkpoint_is_named(finished_run, tmp_path, damage):
     if damage == "foreign":
         save_file({"weight": torch.zeros(2)}, path)
     elif damage == "other weights":
-        config = finished_run.config.model_dump_json()
-        save_file({"a": torch.zeros(2)}, path, {"config": config, "classes": '["a", "b"]'})
+        metadata = {"config": finished_run.config.model_dump(), "classes": ["a", "b"], "split": ""}
+        save_file({"a": torch.zeros(2)}, path, {"hstlib": json.dumps(metadata)})
     else:
         path.write_bytes({"empty": b"", "text": b"no weights", "truncated": whole[:5000]}[damage])
     with pytest.raises(ValueError, match=r"a\.safetensors: not a checkpoint of hstlib"):
@@ -107,7 +101,7 @@ def test_a_file_that_is_no_checkpoint_is_named(finished_run, tmp_path, damage):
 def test_a_data_set_that_is_not_there_stops_the_run(tmp_path):
     with pytest.raises(ValueError, match="unpack the official split lists"):
         run(TrainConfig(), tmp_path)
-    assert not list(tmp_path.glob("*.json"))
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_training_videos_that_cannot_be_read_stop_the_run(tmp_path, inline_pool):
@@ -198,3 +192,58 @@ def test_a_size_the_model_cannot_take_fails_before_decoding(
     clip = finished_run.config.clip.model_copy(update={"size": 40})
     with pytest.raises(ValueError, match=r"\(1, 3, 16, 40, 40\)"):
         run(finished_run.config.model_copy(update={"clip": clip}), tmp_path)
+
+
+def test_a_finished_run_is_not_run_again(finished_run, in_its_data_root, caplog):
+    before = finished_run.checkpoint.stat().st_mtime_ns
+    with caplog.at_level(logging.INFO, "hstlib"):
+        assert run(finished_run.config, finished_run.results) == finished_run.row
+    assert "is finished" in caplog.text and "test set" not in caplog.text
+    assert finished_run.checkpoint.stat().st_mtime_ns == before
+
+
+def test_with_validation_the_best_epoch_is_evaluated(finished_run, in_its_data_root, tmp_path):
+    config = finished_run.config.model_copy(update={"validation": True, "epochs": 3})
+    row = run(config, tmp_path)
+    folder = tmp_path / config.run_id
+    assert {p.name for p in folder.glob("*.safetensors")} == {
+        "last.safetensors",
+        "best.safetensors",
+    }
+    assert evaluated_checkpoint(config, tmp_path) == folder / "best.safetensors"
+    shares = [epoch["validation_top1"] for epoch in row.epochs]
+    assert all(0 <= share <= 1 for share in shares)
+    data = load_dataset("folder", config.data_dir, config.split)
+    model, _, _ = load_checkpoint(folder / "best.safetensors")
+    store = open_store(data, config.clip)
+    _, validation = carve_validation(data)
+    labels = [sample.label for sample in validation]
+    assert summarise(score_videos(model, validation, store), labels)["top1"] == max(shares)
+    assert row.train_videos + len(validation) == len(data.train)
+
+
+def test_a_run_killed_in_the_test_reads_it_twice_and_says_so(
+    finished_run, in_its_data_root, tmp_path, monkeypatch
+):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(experiment, "_judge", killed)
+        run(finished_run.config, tmp_path)
+    row = run(finished_run.config, tmp_path)
+    assert len(row.test_readings) == 2
+    assert (row.test, row.videos) == (finished_run.row.test, finished_run.row.videos)
+    again = evaluated_checkpoint(finished_run.config, tmp_path)
+    assert again.read_bytes() == finished_run.checkpoint.read_bytes()
+
+
+def test_a_checkpoint_is_not_tested_on_another_split_or_order(finished_run):
+    data, other = (load_dataset("folder", finished_run.config.data_dir, n) for n in (1, 2))
+    check_split(finished_run.checkpoint, data)
+    with pytest.raises(ValueError, match="was trained on split 1 .*test it on the lists it was"):
+        check_split(
+            finished_run.checkpoint, load_dataset("folder", finished_run.config.data_dir, 2)
+        )
+    with pytest.raises(ValueError, match=r"trained on classes \['left', 'right'\], not \['right'"):
+        check_split(finished_run.checkpoint, replace(data, classes=("right", "left")))

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hstlib.checkpoint import load_checkpoint
 from hstlib.config import ClipConfig, TrainConfig
 from hstlib.datasets import load_dataset
 from hstlib.demo import DemoClip, draw_clip
 from hstlib.evaluate import score_videos
-from hstlib.experiment import load_checkpoint, open_store, run
+from hstlib.experiment import open_store, run
 from hstlib.results import load_rows
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "results/published"

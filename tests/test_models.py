@@ -4,9 +4,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 
-from hstlib.experiment import MODELS, build_model
 from hstlib.hst import BACKBONES, HST
 from hstlib.metrics import count_parameters
+from hstlib.models import MODELS, build_model
 from hstlib.paper import PAPER_ROWS
 
 COUNTS = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import papermill
 import pytest
 
+from hstlib.checkpoint import load_checkpoint
 from hstlib.evaluate import predict_video
-from hstlib.experiment import load_checkpoint
 from hstlib.plots import Prediction, prediction_figure
 from hstlib.results import load_rows
 from hstlib.store import cut_clips

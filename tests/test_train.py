@@ -1,15 +1,30 @@
 import copy
+import json
 import logging
 import math
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstlib.baselines import R3D
-from hstlib.datasets import normalise
-from hstlib.train import TrainingError, pick_device, schedule_factor, seed_torch, train
+from hstlib.baselines import C3D, R3D
+from hstlib.checkpoint import load_state
+from hstlib.config import LoopConfig, TrainConfig
+from hstlib.datasets import Sample, normalise
+from hstlib.train import (
+    EpochOrder,
+    EpochRecord,
+    TrainingError,
+    make_accelerator,
+    schedule_factor,
+    seed_torch,
+    train,
+)
 
 
 class Clips:
@@ -20,6 +35,7 @@ class Clips:
         shape = (count, frames, size, size, 3)
         self.frames = torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
         self.flow = torch.randn(count, 2, frames, size, size, generator=rng).half()
+        self.samples = [Sample(Path(f"{i}.avi"), i % 4, "") for i in range(count)]
         self.epochs: list[int] = []
         self.epoch = 0
 
@@ -49,9 +65,13 @@ class NetThatFails(Net):
         return logits * math.nan if len(self.batches) == 5 else logits
 
 
-def fit(model: nn.Module, data=None, **settings):
-    defaults = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01}
-    return train(model, data or Clips(), **defaults | settings)
+def settings(**changes) -> TrainConfig:
+    defaults = {"epochs": 2, "batch_size": 4, "learning_rate": 0.01, "device": "cpu"}
+    return TrainConfig(**defaults | changes)
+
+
+def fit(model: nn.Module, data=None, **changes) -> list[EpochRecord]:
+    return train(model, data or Clips(), settings(**changes)).records
 
 
 def test_overfits_eight_clips():
@@ -172,12 +192,252 @@ def test_every_epoch_is_logged(caplog):
     assert [r.getMessage().split(" loss")[0] for r in caplog.records] == ["epoch 1/2", "epoch 2/2"]
 
 
-def test_pick_device():
-    assert pick_device("cpu").type == "cpu"
-    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+def test_make_accelerator_takes_the_device():
+    assert make_accelerator("cpu").device.type == "cpu"
+    assert make_accelerator().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match="device 'cuda': no GPU can be used here"):
+        make_accelerator("cuda")
 
 
 @pytest.mark.cuda
 def test_trains_on_a_gpu():
-    records = fit(Net().cuda(), epochs=20)
+    records = fit(Net(), epochs=20, device="cuda")
     assert records[-1].train_top1 == 1.0
+
+
+def test_the_complaint_names_the_batch_and_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(TrainingError, match=r"Last good checkpoint: none\.") as error:
+        fit(NetThatFails(), epochs=5)
+    batch = list(EpochOrder(8, 4, seed=0))  # of epoch 0: the names belong to the epoch that failed
+    order = EpochOrder(8, 4, seed=0)
+    order.epoch = 2
+    names = str(error.value).split("The batch: ")[1].split(", ")
+    assert names == [f"{i}.avi" for i in list(order)[:4]] != [f"{i}.avi" for i in batch[:4]]
+    with pytest.raises(TrainingError, match=r"state\.safetensors, after epoch 2\."):
+        train(NetThatFails(), Clips(), settings(epochs=5), folder=tmp_path)
+    assert load_state(tmp_path / "state.safetensors", settings(epochs=5)).records[-1]["epoch"] == 1
+
+
+def test_a_loss_that_explodes_stops():
+    class Explodes(Net):
+        def forward(self, clips, flow):
+            return super().forward(clips, flow) * 1e7
+
+    with pytest.raises(TrainingError, match=r"loss is \d.* in epoch 1, step 1, .* lower it"):
+        fit(Explodes())
+
+
+def test_c3d_at_the_rate_the_paper_warns_of_stops():
+    """Section 4 met NaN at 0.1 with C3D; here the loss explodes before it is NaN."""
+    torch.manual_seed(0)
+    data = Clips(count=16, size=16, frames=16)
+    with pytest.raises(TrainingError, match="learning rate 0.1; lower it"):
+        fit(C3D(4, "demo"), data, epochs=20, batch_size=8, learning_rate=0.1)
+    torch.manual_seed(0)
+    records = fit(C3D(4, "demo"), data, epochs=4, batch_size=8, learning_rate=1e-4)
+    assert all(record.loss < 2 for record in records)
+
+
+def weights(model: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def trained(seed: int = 0, data=None, **changes) -> Tensor:
+    torch.manual_seed(7)
+    model = Net()
+    fit(model, data, seed=seed, **changes)
+    return weights(model)
+
+
+def test_a_batch_in_parts_is_the_same_step():
+    torch.testing.assert_close(trained(), trained(loop={"accumulation": 2}))
+    with pytest.raises(ValueError, match="batch_size 4 cannot be cut into 3 parts"):
+        settings(loop={"accumulation": 3})
+
+
+def test_gradients_are_clipped_to_their_length():
+    model, grown = Net(), []
+    real = torch.optim.Adam.step
+
+    def step(self, *arguments):
+        grown.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+        return real(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        fit(model, loop={"clip_norm": 0.01})
+    assert len(grown) == 4 and grown == pytest.approx([0.01] * 4, rel=1e-3)
+
+
+def test_warm_up_raises_the_rate_step_by_step():
+    rates = []
+    real = torch.optim.Adam.step
+
+    def step(self, *arguments):
+        rates.append(self.param_groups[0]["lr"])
+        return real(self, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        fit(Net(), epochs=3, learning_rate=0.4, loop={"warmup_epochs": 2})
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
+
+
+def test_the_average_of_the_weights_takes_their_place():
+    """With a decay of 0.5, by hand from the weights of every step."""
+    model, steps = Net(), []
+    real = torch.optim.Adam.step
+
+    def step(self, *arguments):
+        real(self, *arguments)
+        steps.append(weights(model).clone())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        fit(model, loop={"ema": 0.5})
+    average = steps[0]
+    for later in steps[1:]:
+        average = 0.5 * average + 0.5 * later
+    torch.testing.assert_close(weights(model), average)
+
+
+def test_smoothed_labels_raise_the_smallest_loss():
+    sharp, smooth = (fit(Net(), epochs=20, loop={"label_smoothing": s}) for s in (0, 0.2))
+    assert smooth[-1].loss > 0.3 > 0.05 > sharp[-1].loss
+    assert smooth[-1].train_top1 == 1.0
+
+
+@pytest.mark.parametrize("loop", [{"channels_last": True}, {"deterministic": False}])
+def test_settings_for_speed_do_not_change_the_weights(loop):
+    torch.testing.assert_close(trained(loop=loop), trained())
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same():
+    torch.testing.assert_close(trained(loop={"compile": True}), trained())
+
+
+def test_bf16_is_near_float32():
+    exact, rounded = trained(), trained(loop={"precision": "bf16"})
+    assert not torch.equal(exact, rounded)
+    assert (exact - rounded).abs().max() < 0.04 < (exact - trained(seed=1)).abs().max()
+
+
+def test_a_run_of_one_precision_can_follow_one_of_another():
+    assert make_accelerator("cpu", LoopConfig(precision="bf16")).mixed_precision == "bf16"
+    assert make_accelerator("cpu").mixed_precision == "no"
+
+
+def test_the_best_epoch_by_validation_is_kept():
+    seen = []
+
+    def validate(model: nn.Module) -> float:
+        seen.append(weights(model).clone())
+        return [0.2, 0.6, 0.6, 0.4][len(seen) - 1]
+
+    model = Net()
+    done = train(model, Clips(), settings(epochs=4), validate=validate)
+    assert [r.validation_top1 for r in done.records] == [0.2, 0.6, 0.6, 0.4]
+    assert torch.equal(weights(model), seen[3])
+    model.load_state_dict(done.best)
+    assert torch.equal(weights(model), seen[1])  # the first of equals
+
+
+class Stop(Exception):
+    pass
+
+
+def interrupted(folder: Path, at: int, **changes) -> tuple[Tensor, list[EpochRecord]]:
+    """Train, breaking off at the given step, and go on in a new model."""
+
+    class Breaks(Net):
+        def forward(self, clips, flow):
+            if len(self.batches) == at:
+                raise Stop
+            return super().forward(clips, flow)
+
+    torch.manual_seed(7)
+    with pytest.raises(Stop):
+        train(Breaks(), Clips(), settings(epochs=4, **changes), folder=folder)
+    torch.manual_seed(8)  # neither other first weights nor another state of the generator matter
+    model = Net()
+    if at < 2:  # nothing was kept, so that the first weights do matter
+        torch.manual_seed(7)
+        model = Net()
+    records = train(model, Clips(), settings(epochs=4, **changes), folder=folder).records
+    return weights(model), records
+
+
+@pytest.mark.parametrize("loop", [{}, {"ema": 0.9}, {"precision": "bf16"}, {"clip_norm": 0.1}])
+@pytest.mark.parametrize("at", [1, 2, 3, 6])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, at, loop):
+    found, records = interrupted(tmp_path, at, loop=loop)
+    assert torch.equal(found, trained(epochs=4, loop=loop))
+    assert [r.epoch for r in records] == [0, 1, 2, 3]
+    lines = (tmp_path / "epochs.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2, 3]
+
+
+def test_a_state_of_other_settings_is_refused(tmp_path):
+    train(Net(), Clips(), settings(epochs=1), folder=tmp_path)
+    with pytest.raises(
+        ValueError, match=r"state\.safetensors belongs to a run with other settings"
+    ):
+        train(Net(), Clips(), settings(epochs=2), folder=tmp_path)
+    load_state(tmp_path / "state.safetensors", settings(epochs=1, num_workers=3))
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    (tmp_path / "state.safetensors").write_bytes(b"no state")
+    with pytest.raises(ValueError, match=r"state\.safetensors: not the state of a run"):
+        train(Net(), Clips(), settings(), folder=tmp_path)
+
+
+def test_loader_processes_do_not_change_the_weights():
+    assert torch.equal(trained(), trained(num_workers=2))
+
+
+def test_the_share_of_waiting_is_measured():
+    class Slow(Clips):
+        def __getitem__(self, index):
+            time.sleep(0.01)
+            return super().__getitem__(index)
+
+    (record,) = fit(Net(), Slow(), epochs=1)
+    assert 0.5 < record.wait_share < 1
+    assert record.clips_per_second == pytest.approx(8 / record.seconds)
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+sys.path.insert(0, {tests!r})
+from test_train import Clips, Net, settings, weights
+from hstlib.train import make_accelerator, train
+
+torch.manual_seed(7)
+model, config = Net(), settings(batch_size=8, epochs=3)
+accelerator = make_accelerator(config.device, config.loop)
+assert accelerator.num_processes == 2
+records = train(model, Clips(count=24), config, accelerator).records
+if accelerator.is_main_process:
+    torch.save((weights(model), records[-1].loss, records[-1].train_top1), {out!r})
+"""
+
+
+def test_two_processes_train_as_one_does(tmp_path):
+    script, out = tmp_path / "two.py", tmp_path / "weights.pt"
+    script.write_text(TWO_PROCESSES.format(tests=str(Path(__file__).parent), out=str(out)))
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launch += [str(script)]
+    subprocess.run(launch, check=True, capture_output=True, text=True, timeout=120)
+    found, loss, top1 = torch.load(out, weights_only=True)
+    torch.manual_seed(7)
+    model = Net()
+    (*_, last) = fit(model, Clips(count=24), batch_size=8, epochs=3)
+    torch.testing.assert_close(found, weights(model), rtol=1e-6, atol=1e-6)
+    assert loss == pytest.approx(last.loss, rel=1e-5) and top1 == last.train_top1

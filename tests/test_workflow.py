@@ -10,7 +10,7 @@ import yaml
 from hstlib.config import AugmentConfig, ClipConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-PROFILES = sorted(path.name for path in (ROOT / "workflow/profiles").iterdir())
+PLANS = sorted(path.stem for path in (ROOT / "workflow/params").glob("*.yaml"))
 
 
 def parameters(profile: str) -> dict:
@@ -26,7 +26,7 @@ def dry_run(profile: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", PLANS)
 def test_dry_run_plans_every_training_run(profile):
     output = dry_run(profile)
     stats = output.partition("Job stats:")[2].partition("\n\n")[0]
@@ -41,7 +41,7 @@ def test_dry_run_plans_every_training_run(profile):
     assert hst and all(f'"learning_rate": {rate}' in line for line in hst)
 
 
-@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("profile", PLANS)
 def test_profile_settings_are_valid(profile):
     p = parameters(profile)
     for corpus in p["corpora"]:
