@@ -136,8 +136,8 @@ def params() -> None:
 
     from hstlib.architecture import parameter_sum
     from hstlib.datasets import NUM_CLASSES
-    from hstlib.experiment import build_model
     from hstlib.metrics import count_parameters
+    from hstlib.models import build_model
     from hstlib.paper import PAPER_ROWS
 
     for row in PAPER_ROWS:
@@ -178,37 +178,52 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
         checkpoint: A .safetensors file written by train.
         data_dir: Where the data set lies, if not where it was trained from.
     """
-    from hstlib.evaluate import score_videos, summarise
-    from hstlib.experiment import load_checkpoint, open_dataset, open_store
+    from hstlib.checkpoint import check_split, load_checkpoint
+    from hstlib.evaluate import average_views, score_views, summarise
+    from hstlib.experiment import open_dataset, open_store
 
     model, config, classes = load_checkpoint(checkpoint)
     data = open_dataset(config, data_dir)
-    if list(data.classes) != classes:
-        raise ValueError(f"{checkpoint} was trained on classes {classes}, not {data.classes}")
+    check_split(checkpoint, data)
     store = open_store(data, config.clip)
-    scores = score_videos(model, data.test, store, crop=config.augment.crop, crops=config.crops)
-    summary = summarise(scores, [sample.label for sample in data.test])
+    views = score_views(model, data.test, store, crop=config.augment.crop, crops=config.crops)
+    scores = average_views(views, len(classes))
+    summary = summarise(scores, [sample.label for sample in data.test], views)
     print(*(f"{name} {value:.4g}" for name, value in summary.items()), sep="\n")
 
 
 @app.command
-def predict(checkpoint: Positional[Path], videos: Positional[list[Path]], top: int = 5) -> None:
+def predict(
+    checkpoint: Positional[Path],
+    videos: Positional[list[Path]],
+    top: int = 5,
+    annotated: Path | None = None,
+) -> None:
     """Classify video files.
 
     Args:
         checkpoint: A .safetensors file written by train.
         videos: The files.
         top: How many classes to print for each.
+        annotated: Gets a copy of the one video with the answer on it: .mp4, .webm, .avi or .gif.
     """
+    from hstlib.checkpoint import load_checkpoint
     from hstlib.evaluate import predict_video
-    from hstlib.experiment import load_checkpoint
+    from hstlib.overlay import annotate_video, check_target
     from hstlib.video import VideoError
 
+    if annotated:
+        if len(videos) != 1:
+            raise ValueError(f"--annotated {annotated} takes one video, not {len(videos)}")
+        check_target(videos[0], annotated)
     model, config, classes = load_checkpoint(checkpoint)
     failed = 0
     for path in videos:
         try:
             probabilities = predict_video(model, path, config)
+            if annotated:
+                first = int(probabilities.argmax())
+                annotate_video(path, annotated, classes[first], probabilities[first])
         except VideoError as error:
             failed += 1
             print(error, file=sys.stderr)
@@ -217,6 +232,23 @@ def predict(checkpoint: Positional[Path], videos: Positional[list[Path]], top: i
         print(path, *(f"{classes[i]} {probabilities[i]:.3f}" for i in best), sep="  ")
     if failed:
         raise SystemExit(f"{failed} of {len(videos)} files cannot be used")
+
+
+@app.command
+def export(checkpoint: Positional[Path], onnx: Positional[Path | None] = None) -> None:
+    """Write a checkpoint as an ONNX file, which needs neither hstlib nor torch.
+
+    Args:
+        checkpoint: A .safetensors file written by train.
+        onnx: The file; by default beside the checkpoint.
+    """
+    from hstlib.checkpoint import load_checkpoint
+    from hstlib.export import export_onnx
+
+    model, config, classes = load_checkpoint(checkpoint)
+    path = onnx or checkpoint.with_suffix(".onnx")
+    export_onnx(path, model, config, classes)
+    print(path)
 
 
 def main() -> None:

@@ -52,7 +52,8 @@ class C3D(nn.Module):
                 width = channels
             if index < 4:
                 layers.append(nn.MaxPool3d((1, 2, 2) if index == 0 else 2))
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d((1, grid, grid)))
+        self.features = nn.Sequential(*layers)
+        self.grid = grid
         head: list[nn.Module] = []
         width = width * grid * grid
         for channels in hidden:
@@ -63,7 +64,9 @@ class C3D(nn.Module):
     def forward(self, clips: Tensor, flow: Tensor | None = None) -> Tensor:
         """Classify clips of shape (B, 3, 16, H, W); see :meth:`VideoResNet.forward`."""
         check_clips(clips, self.DIVISOR)
-        return self.head(self.features(clips))
+        features = self.features(clips).mean(2)  # (B, C, h, w)
+        # not AdaptiveAvgPool3d, which cannot be exported to ONNX
+        return self.head(functional.adaptive_avg_pool2d(features, self.grid))
 
 
 class ResidualBlock(nn.Module):

@@ -36,13 +36,25 @@ def test_help_names_every_verb(cli, capsys):
         "train",
         "evaluate",
         "predict",
+        "export",
     ):
         assert verb in shown
 
 
 @pytest.mark.parametrize(
     "verb",
-    ["demo", "download", "verify", "leakage", "prepare", "params", "train", "evaluate", "predict"],
+    [
+        "demo",
+        "download",
+        "verify",
+        "leakage",
+        "prepare",
+        "params",
+        "train",
+        "evaluate",
+        "predict",
+        "export",
+    ],
 )
 def test_every_verb_has_help(cli, verb):
     with pytest.raises(SystemExit) as ended:

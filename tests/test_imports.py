@@ -5,11 +5,25 @@ import hstlib
 
 LAYERS = [
     {"config", "files", "processes", "unpack"},
-    {"ops", "video", "flow", "augment", "metrics", "paper", "demo", "diagrams", "download"},
+    {
+        "ops",
+        "video",
+        "overlay",
+        "flow",
+        "augment",
+        "metrics",
+        "paper",
+        "demo",
+        "diagrams",
+        "download",
+    },
     {"store", "inspection"},
     {"datasets", "reformer", "attention"},
     {"hst", "baselines"},
-    {"ablation", "architecture", "train", "evaluate", "verify", "leakage", "results", "plots"},
+    {"ablation", "architecture", "evaluate", "export", "verify", "leakage", "results", "plots"},
+    {"models"},
+    {"checkpoint"},
+    {"train"},
     {"experiment"},
     {"__main__"},
 ]

@@ -35,7 +35,7 @@ def direction_run(tmp_path_factory):
         run(config, folder / "results")
         data = load_dataset("folder", config.data_dir)
         store = open_store(data, config.clip)
-    (checkpoint,) = (folder / "results/checkpoints").iterdir()
+    (checkpoint,) = (folder / "results").glob("*/last.safetensors")
     return load_checkpoint(checkpoint)[0], data, store
 
 

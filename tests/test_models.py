@@ -151,6 +151,14 @@ def test_only_hst_sees_the_flow(model):
     assert changed == isinstance(model, HST)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (32, 64), (48, 80), (112, 112)])
+def test_c3d_pools_like_adaptive_pooling_in_3d(size):
+    model = build_model("c3d", CLASSES, "demo").eval()
+    clips, _ = batch(2, *size)
+    pooled = nn.AdaptiveAvgPool3d((1, 2, 2))(model.features(clips))
+    assert_close(model(clips), model.head(pooled), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "shape",
     [

@@ -103,7 +103,7 @@ def test_training_notebook_trains_on_real_video(real_run):
 
 
 def test_figure_of_real_clips_by_a_trained_model(real_run):
-    (checkpoint,) = (real_run / "results/checkpoints").glob("*.safetensors")
+    (checkpoint,) = (real_run / "results").glob("*/last.safetensors")
     model, config, classes = load_checkpoint(checkpoint)
     clips = real_clips_folder()
     for data_set in ("hmdb51/hmdb51_org", "ucf101/UCF-101"):
