@@ -68,7 +68,11 @@ class HybridAttention(nn.Module):
             Shape (B, C).
         """
         height, width = spatial.shape[-2:]
-        even = functional.pad(spatial, (0, width % 2, 0, height % 2), mode="replicate")
+        even = spatial  # no padding by torch's, whose backward pass cannot be compiled
+        if height % 2:
+            even = torch.cat([even, even[..., -1:, :]], dim=2)
+        if width % 2:
+            even = torch.cat([even, even[..., -1:]], dim=3)
         mixed = []
         halves = self.split(even)
         for half, branch, weight in zip(halves, self.branches, self.weights, strict=True):

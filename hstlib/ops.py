@@ -121,7 +121,7 @@ def concat_windows(windows: Tensor) -> Tensor:
     Returns:
         s_spa, shape (B, K C, H, W).
     """
-    return windows.flatten(1, 2)
+    return torch.cat(windows.movedim(2, 4).unbind(1), dim=3).movedim(3, 1)
 
 
 def previous_windows(windows: Tensor, prior: Tensor | None = None) -> Tensor:
@@ -137,8 +137,9 @@ def previous_windows(windows: Tensor, prior: Tensor | None = None) -> Tensor:
     Returns:
         Shape (B, K, C, H, W).
     """
-    first = windows[:, :1] if prior is None else prior.unsqueeze(1)
-    return torch.cat([first, windows[:, :-1]], dim=1)
+    each = windows.movedim(2, 4).split(1, dim=1)  # K of (B, 1, H, W, C)
+    first = each[0] if prior is None else prior.unsqueeze(1).movedim(2, 4)
+    return torch.cat([first, *each[:-1]], dim=1).movedim(4, 2)
 
 
 def masked_similarity(features: Tensor, mask: Tensor, weighted: Tensor) -> Tensor:
@@ -155,7 +156,27 @@ def masked_similarity(features: Tensor, mask: Tensor, weighted: Tensor) -> Tenso
     Returns:
         delta, shape (N, C, H, W).
     """
-    return (1 - mask) * features + mask * features * weighted
+    if torch.compiler.is_compiling():  # a compiler chooses by itself what it keeps
+        return torch.lerp(features, features * weighted, mask)
+    return _MaskedSimilarity.apply(features, mask, weighted)
+
+
+def max_pool(features: Tensor, halve: bool) -> Tensor:
+    """Take the largest value of a neighbourhood.
+
+    Paper: Eq. (8), section 3.1, phi.
+
+    Args:
+        features: Shape (N, C, H, W).
+        halve: The neighbourhoods are the 2x2 blocks, else the 3x3 around each position.
+
+    Returns:
+        Shape (N, C, H / 2, W / 2), rounded down, or (N, C, H, W).
+    """
+    window = (2, 2, 0) if halve else (3, 1, 1)  # size, stride, padding
+    if torch.compiler.is_compiling():
+        return functional.max_pool2d(features, *window)
+    return _MaxPool.apply(features, *window)
 
 
 def converge_windows(windows: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,4 +301,46 @@ def block_in_attention(mix: Tensor, temporal: Tensor, reading: str = "equation")
 def _pairs(features: Tensor) -> tuple[Tensor, Tensor]:
     if features.shape[1] % 2:
         raise ValueError(f"windows need an even number of frames, got {features.shape[1]}")
-    return features[:, 0::2], features[:, 1::2]
+    pairs = features.movedim(2, 4).unflatten(1, (-1, 2))  # (B, K, 2, H, W, C)
+    first, second = (frame.squeeze(2).movedim(4, 2) for frame in pairs.chunk(2, dim=2))
+    return first, second
+
+
+class _MaskedSimilarity(torch.autograd.Function):
+    """Eq. (9) as one interpolation, which keeps nothing but its inputs for the backward pass."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, mask: Tensor, weighted: Tensor) -> Tensor:
+        ctx.save_for_backward(features, mask, weighted)
+        return torch.lerp(features, features * weighted, mask)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features, mask, weighted = ctx.saved_tensors
+        product = grad * features
+        grad_mask = (product * (weighted - 1)).sum(1, keepdim=True)
+        return torch.lerp(grad, grad * weighted, mask), grad_mask, product * mask
+
+
+class _MaxPool(torch.autograd.Function):
+    """Max-pooling that keeps positions in 2 bytes (4 where the map is large); torch's keeps 12."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor, *window: int) -> Tensor:
+        pooled, positions = functional.max_pool2d(features, *window, return_indices=True)
+        H, W = features.shape[2:]
+        ctx.size, ctx.window = (H, W), window
+        ctx.save_for_backward(positions.to(torch.int16 if H * W <= 2**15 else torch.int32))
+        return pooled
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (positions,) = ctx.saved_tensors
+        shape = *grad.shape[:2], *ctx.size
+        layout = {"memory_format": torch.channels_last, "dtype": grad.dtype, "device": grad.device}
+        size, stride, padding = ((length, length) for length in ctx.window)
+        grad_features = torch.ops.aten.max_pool2d_with_indices_backward(
+            grad, torch.empty(shape, **layout), size, stride, padding, (1, 1), False,
+            positions.long(),
+        )  # fmt: skip
+        return grad_features, None, None, None

@@ -1,13 +1,16 @@
 """Section 3.1, the Hierarchy Residual Reformer: from frames and flow to S and T.
 
 All spatial convolutions of the paper are 1x3x3 (PyTorch order), which act on every frame alone;
-they run as 2-D convolutions over frames or windows folded into the batch.
+they run as 2-D convolutions over frames or windows folded into the batch. In memory the channels
+come last, from the frames on: convolutions, norms and poolings are fastest so.
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from hstlib import ops
 
@@ -77,7 +80,8 @@ class SpatialVisualWindows(nn.Module):
         Returns:
             Windows s, shape (B, T / 2, C, H / 2, W / 2).
         """
-        frames = clips.transpose(1, 2).flatten(0, 1)  # (B T, 3, H, W); channel shuffle: identity
+        # (B T, 3, H, W), channels last in memory; channel shuffle: identity
+        frames = clips.movedim(1, 4).flatten(0, 1).contiguous().movedim(3, 1)
         values = functional.leaky_relu(self.omega(frames))
         return self.normalise(self.norm(self.phi(values)).unflatten(0, (clips.shape[0], -1)))
 
@@ -101,11 +105,16 @@ class HResidualUnit(nn.Module):
         out_channels: c', channels of the output windows.
         kernel_size: Height and width of Phi: 1 in the first unit of a stage (section 4), else 3.
         halve: Halve height and width.
+
+    Attributes:
+        recompute: Keep Phi's features only and work the terms of Eq. (8) out again in the backward
+            pass: less than half the memory for more time.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, halve: bool):
         super().__init__()
         self.halve = halve
+        self.recompute = False
         self.phi = nn.Conv2d(
             in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False
         )
@@ -129,24 +138,42 @@ class HResidualUnit(nn.Module):
         Returns:
             Shape (B, K, c', H, W), or half the height and width.
         """
-        residual = self.predecessors(windows, prior).flatten(0, 1)
+        B, K = windows.shape[:2]
         folded = windows.flatten(0, 1)  # (B K, c, H, W)
         features = self.norm(self.phi(folded))
-        mask = self.mask(folded).sigmoid()
-        delta = ops.masked_similarity(features, mask, self.similarity(features))
-        likelihood = self.weight(features)
-        evidence = functional.leaky_relu(self.weight(delta))
-        if self.halve:
-            likelihood = functional.max_pool2d(likelihood, 2)
-            evidence = functional.avg_pool2d(evidence, 2)
-            residual = functional.avg_pool2d(residual, 2)
+        if self.recompute and torch.is_grad_enabled():
+            terms = checkpoint(
+                self.terms, features, folded, use_reentrant=False, preserve_rng_state=False
+            )
         else:
-            likelihood = functional.max_pool2d(likelihood, 3, stride=1, padding=1)
-        total = likelihood + evidence + self.project(residual)
-        return functional.leaky_relu(total).unflatten(0, windows.shape[:2])
+            terms = self.terms(features, folded)
+        if self.halve:  # the average of the predecessors is the predecessor of the averages
+            windows = functional.avg_pool2d(folded, 2).unflatten(0, (B, K))
+            prior = None if prior is None else functional.avg_pool2d(prior, 2)
+        residual = self.project(self.predecessors(windows, prior).flatten(0, 1))
+        return functional.leaky_relu(terms + residual, inplace=True).unflatten(0, (B, K))
+
+    def terms(self, features: Tensor, windows: Tensor) -> Tensor:
+        """Add the two terms of Eq. (8), pooled.
+
+        Args:
+            features: Phi(s), shape (B K, c', H, W).
+            windows: s, shape (B K, c, H, W); gives the mask.
+
+        Returns:
+            Shape (B K, c', H, W), or half the height and width.
+        """
+        mask = self.mask(windows).sigmoid()
+        delta = ops.masked_similarity(features, mask, self.similarity(features))
+        likelihood = ops.max_pool(self.weight(features), self.halve)
+        evidence = functional.leaky_relu(self.weight(delta), inplace=True)
+        return likelihood + (functional.avg_pool2d(evidence, 2) if self.halve else evidence)
 
     def predecessors(self, windows: Tensor, prior: Tensor | None) -> Tensor:
-        """Return what Eq. (7) adds to each window, of the windows' shape."""
+        """Return what Eq. (7) adds to each window, of the windows' shape.
+
+        A unit that halves calls it with windows and prior that are averaged already.
+        """
         return ops.previous_windows(windows, prior)
 
 

@@ -5,9 +5,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
+from unfolded import (
+    UnfoldedHierarchy,
+    UnfoldedHST,
+    UnfoldedHybridAttention,
+    UnfoldedSpatialAttention,
+    UnfoldedTemporal,
+    UnfoldedUnit,
+    UnfoldedWindows,
+    unfold,
+)
 
 from hstlib import ops
 from hstlib.attention import HybridAttention, SpatialAttention
+from hstlib.hst import HST
 from hstlib.reformer import (
     HierarchyResidualNetwork,
     HResidualUnit,
@@ -139,83 +150,152 @@ def test_state_dict_round_trip(case):
         assert torch.equal(mine, other)
 
 
-def in_space(convolution: nn.Conv2d) -> nn.Conv3d:
-    """Give the 3-D convolution of kernel (1, k, k) that a folded 2-D one stands for."""
-    (k, _), (s, _), (p, _) = convolution.kernel_size, convolution.stride, convolution.padding
-    twin = nn.Conv3d(
-        convolution.in_channels, convolution.out_channels, (1, k, k), (1, s, s), (0, p, p),
-        bias=convolution.bias is not None,
-    )  # fmt: skip
-    with torch.no_grad():
-        twin.weight.copy_(convolution.weight.unsqueeze(2))
-        if convolution.bias is not None:
-            twin.bias.copy_(convolution.bias)
-    return twin
+TWINS = {
+    TemporalConvolution: UnfoldedTemporal,
+    SpatialVisualWindows: UnfoldedWindows,
+    HResidualUnit: UnfoldedUnit,
+    HierarchyResidualNetwork: UnfoldedHierarchy,
+    SpatialAttention: UnfoldedSpatialAttention,
+    HybridAttention: UnfoldedHybridAttention,
+    HST: UnfoldedHST,
+}
 
 
-def normed(features: Tensor, norm: nn.BatchNorm2d) -> Tensor:
-    return functional.batch_norm(
-        features, norm.running_mean, norm.running_var, norm.weight, norm.bias
-    )
+def step(run: nn.Module, gradients_of: nn.Module, inputs) -> dict[str, Tensor]:
+    """Run forward and backward; return outputs, gradients and running statistics by name."""
+    torch.manual_seed(0)  # of the noise
+    leaves = [x.clone().requires_grad_() if isinstance(x, Tensor) else x for x in inputs]
+    outputs = outputs_of(run, leaves)
+    backward(tuple(y / y[0].numel() for y in outputs))
+    found = {f"output {i}": y for i, y in enumerate(outputs)}
+    found |= {f"input {i}": x.grad for i, x in enumerate(leaves) if isinstance(x, Tensor)}
+    return found | {
+        name: value.grad if isinstance(value, nn.Parameter) else value
+        for name, value in gradients_of.state_dict(keep_vars=True).items()
+    }
 
 
-def unfolded_windows(module: SpatialVisualWindows, deep: dict, clips: Tensor) -> Tensor:
-    features = deep["phi"](functional.leaky_relu(deep["omega"](clips)))
-    features = normed(features, module.norm).transpose(1, 2)
-    mean, variance = ops.window_statistics(features)
-    noise = ops.window_noise(variance, training=False)
-    return ops.normalise_windows(ops.merge_windows(features), mean, variance, noise)
+def assert_same_step(module: nn.Module, twin: nn.Module, inputs, run, **tolerance) -> None:
+    """Compare a step with its twin's, called by ``run``; weights may differ by axes of length 1."""
+    mine, other = step(module, module, inputs), step(run, twin, inputs)
+    assert mine.keys() == other.keys()
+    for name, value in mine.items():
+        text = name
+        assert_close(other[name].view(value.shape), value, **tolerance, msg=lambda m, t=text: t + m)
 
 
-def unfolded_unit(unit: HResidualUnit, deep: dict, windows: Tensor, prior: Tensor) -> Tensor:
-    residual = ops.previous_windows(windows, prior).transpose(1, 2)  # (B, c, K, H, W)
-    windows = windows.transpose(1, 2)
-    features = normed(deep["phi"](windows), unit.norm)
-    mask = deep["mask"](windows).sigmoid()
-    delta = (1 - mask) * features + mask * features * deep["similarity"](features)
-    likelihood = deep["weight"](features)
-    evidence = functional.leaky_relu(deep["weight"](delta))
-    if unit.halve:
-        likelihood = functional.max_pool3d(likelihood, (1, 2, 2))
-        evidence = functional.avg_pool3d(evidence, (1, 2, 2))
-        residual = functional.avg_pool3d(residual, (1, 2, 2))
-    else:
-        likelihood = functional.max_pool3d(likelihood, (1, 3, 3), 1, (0, 1, 1))
-    if "project.0" in deep:
-        residual = normed(deep["project.0"](residual), unit.project[1])
-    return functional.leaky_relu(likelihood + evidence + residual).transpose(1, 2)
+def call_unfolded(twin: nn.Module):
+    """Give the twin windows as (B, C, K, H, W), and its windows back as (B, K, C, H, W)."""
+
+    def run(*inputs):
+        if isinstance(twin, UnfoldedUnit | UnfoldedHierarchy):
+            inputs = (inputs[0].transpose(1, 2), *inputs[1:])
+        outputs = twin(*inputs)
+        if isinstance(twin, UnfoldedUnit | UnfoldedWindows):
+            return outputs.transpose(1, 2)
+        return outputs
+
+    return run
 
 
-def assert_same_as_unfolded(module, unfolded, inputs):
+def model_case():
+    inputs = random(12, 2, 3, 16, 24, 40), random(13, 2, 2, 16, 24, 40)
+    return HST(5, "demo"), inputs, [(2, 5)]
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("make", [*CASES.values(), model_case], ids=[*CASES, "model"])
+def test_modules_are_their_unfolded_twins_forward_and_backward(make, training):
+    module, inputs, _ = make()
     outputs_of(module, inputs)  # sets the running statistics
-    module.eval()
-    flat = {name: m for name, m in module.named_modules() if isinstance(m, nn.Conv2d)}
-    deep = {name: in_space(convolution) for name, convolution in flat.items()}
-    mine, other = module(*inputs), unfolded(module, deep, *inputs)
-    assert_close(mine, other, rtol=1e-5, atol=1e-5)
-    backward((mine / mine[0, 0].numel(),))
-    backward((other / mine[0, 0].numel(),))
-    for name, convolution in flat.items():
-        for kind, parameter in convolution.named_parameters():
-            twin = getattr(deep[name], kind).grad.view_as(parameter)
-            assert_close(twin, parameter.grad, rtol=1e-5, atol=1e-5)
-
-
-def test_windows_folded_into_the_batch_are_3d_convolutions():
-    module, inputs, _ = windows_case()
-    assert_same_as_unfolded(module, unfolded_windows, inputs)
+    module.double().train(training)
+    inputs = [x.double() if isinstance(x, Tensor) else x for x in inputs]
+    twin = TWINS[type(module)](module).train(training)
+    assert_same_step(module, twin, inputs, call_unfolded(twin))
 
 
 @pytest.mark.parametrize("sizes", UNITS, ids=str)
-def test_units_folded_into_the_batch_are_3d_convolutions(sizes):
+def test_recomputing_the_terms_changes_nothing(sizes):
     unit, inputs, _ = unit_case(*sizes)
-    assert_same_as_unfolded(unit, unfolded_unit, inputs)
+    twin = copy.deepcopy(unit)
+    twin.recompute = True
+    assert_same_step(unit, twin, inputs, twin, rtol=0, atol=0)
+
+
+def kept_bytes(recompute: bool) -> int:
+    network, inputs, _ = network_case()
+    found = {}
+
+    def keep(x: Tensor) -> Tensor:
+        return found.setdefault(x.data_ptr(), x)
+
+    for unit in network.units:
+        unit.recompute = recompute
+        unit.norm.register_forward_hook(lambda module, _, output: keep(output))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        network(*inputs)
+    own = {parameter.data_ptr() for parameter in network.parameters()}
+    return sum(x.nbytes for pointer, x in found.items() if pointer not in own)
+
+
+def test_recomputing_the_terms_keeps_about_half_of_the_memory():
+    assert kept_bytes(True) < 0.55 * kept_bytes(False)
+
+
+def test_channels_come_last_in_memory_from_the_frames_to_the_last_unit_and_back():
+    model, inputs, _ = model_case()
+    seen = []
+
+    def look(x: Tensor) -> None:
+        seen.append(x[:1].is_contiguous(memory_format=torch.channels_last))
+
+    def hook(module, arguments, output):
+        look(arguments[0])
+        output.register_hook(look)
+
+    parts = [*model.windows.modules(), *model.hierarchy.modules()]
+    layers = [part for part in parts if isinstance(part, nn.Conv2d | nn.BatchNorm2d)]
+    for layer in layers:
+        layer.register_forward_hook(hook)
+    backward((model(*inputs),))
+    calls = len(layers) + len(model.hierarchy.units)  # both terms of Eq. (8) call W
+    assert seen == 2 * calls * [True]
+
+
+def test_a_step_never_looks_at_a_value():
+    with torch.device("meta"):  # where there are none; on a GPU the look would wait for them
+        model = HST(5, "demo")
+        clips, flow = torch.empty(2, 3, 16, 24, 40), torch.empty(2, 2, 16, 24, 40)
+        model(clips, flow).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_step_in_bfloat16_is_near_that_in_float32():
+    model, inputs, _ = model_case()
+    exact = step(model, model, inputs)
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        near = step(model, model, inputs)
+    assert all(value.isfinite().all() for value in near.values())
+    error = (near["output 0"] - exact["output 0"]).norm() / exact["output 0"].norm()
+    assert 1e-4 < error < 5e-2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+def test_a_compiled_step_is_the_step(monkeypatch):
+    monkeypatch.setattr(ops, "window_noise", lambda variance, training: 1e-3)
+    model, inputs, _ = model_case()
+    model, twin = model.double(), copy.deepcopy(model).double()
+    inputs = [x.double() for x in inputs]
+    compiled = torch.compile(twin, fullgraph=True, dynamic=False)
+    assert_same_step(model, twin, inputs, compiled, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
 def test_a_folded_2d_convolution_is_a_3d_convolution(kernel_size):
     flat = nn.Conv2d(3, 7, kernel_size, stride=2, padding=kernel_size // 2)
-    deep = in_space(flat)
+    deep = unfold(flat)
     clips = random(9, 2, 3, 5, 13, 11)
     mine = flat(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 5)).transpose(1, 2)
     assert_close(mine, deep(clips), rtol=1e-5, atol=1e-5)

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.testing import assert_close
 
 from hstlib import ops
@@ -21,7 +22,7 @@ def random(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=rng, dtype=torch.float64)
 
 
-def assert_same(function: Callable, twin: Callable, *inputs: Tensor) -> None:
+def assert_same(function: Callable, twin: Callable, *inputs: Tensor, **tolerance: float) -> None:
     """Compare the outputs, and the gradients of a random weighted sum of them."""
     results = []
     for f in (function, twin):
@@ -30,7 +31,7 @@ def assert_same(function: Callable, twin: Callable, *inputs: Tensor) -> None:
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         loss = sum((y * random(99 + i, *y.shape)).sum() for i, y in enumerate(outputs))
         results.append((outputs, torch.autograd.grad(loss, leaves)))
-    assert_close(results[0], results[1])
+    assert_close(results[0], results[1], **tolerance)
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -191,6 +192,35 @@ def test_mask_chooses_between_features_and_their_weighted_copy():
     off, on = torch.zeros(2, 1, 3, 7).double(), torch.ones(2, 1, 3, 7).double()
     assert torch.equal(ops.masked_similarity(features, off, weighted), features)
     assert torch.equal(ops.masked_similarity(features, on, weighted), features * weighted)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (200, 180)], ids=str)  # 36,000: 4 bytes each
+@pytest.mark.parametrize(("halve", "window"), [(True, (2, 2, 0)), (False, (3, 1, 1))])
+def test_max_pool_is_torchs_to_the_last_digit_also_with_ties(halve, window, size, layout):
+    features = random(33, 2, 3, *size).contiguous(memory_format=layout)
+    for values in (features, features.round(), torch.zeros_like(features)):
+        assert_same(
+            lambda x: ops.max_pool(x, halve),
+            lambda x: functional.max_pool2d(x, *window),
+            values, rtol=0, atol=0,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(("size", "per_position"), [((16, 16), 2), ((192, 192), 4)], ids=str)
+def test_max_pool_keeps_positions_only(size, per_position):
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        pooled = ops.max_pool(random(34, 2, 3, *size).requires_grad_(), halve=True)
+    assert [x.nbytes for x in kept] == [per_position * pooled.numel()]
+
+
+def test_masked_similarity_keeps_its_inputs_only():
+    inputs = [random(35, *shape).requires_grad_() for shape in ((2, 5, 3, 7), (2, 1, 3, 7))]
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        ops.masked_similarity(inputs[0], inputs[1], inputs[0])
+    assert {x.data_ptr() for x in kept} == {x.data_ptr() for x in inputs}
 
 
 def test_converge_windows_is_its_loop():
