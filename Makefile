@@ -1,5 +1,6 @@
 # make book   set up, draw the demo corpora, train, make tables and figures, build the site
 # make test   set up, check style, run the tests and compare every notebook with its stored outputs
+# make test-slurm   train two small models through a Slurm that is started for it (root; slurm-wlm)
 # make lab    set up and open the notebooks in JupyterLab
 # make site   set up and build the site from the notebooks' stored outputs
 # make notebooks   execute the notebooks again and store their outputs
@@ -10,7 +11,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := $(CURDIR)/.venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: book test lab site notebooks clean
+.PHONY: book test test-slurm lab site notebooks clean
 .DELETE_ON_ERROR:
 
 # Snakemake's own lock outlives a killed run; the system's does not.
@@ -26,6 +27,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/pytest --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests notebooks
+
+# INSTALL=--install fetches Slurm by apt-get.
+test-slurm: $(INSTALLED)
+	PATH="$(BIN):$$PATH" $(BIN)/python tests/slurm/run.py $(INSTALL)
 
 site: $(INSTALLED)
 	$(BIN)/jupyter-book build book/ -W -n --keep-going

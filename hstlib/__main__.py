@@ -165,8 +165,10 @@ def train(
         results: Gets the results row and the checkpoint.
     """
     from hstlib.experiment import run
+    from hstlib.train import STATE
 
     row = run(config, results)
+    (results / row.run_id / STATE).unlink(missing_ok=True)
     print(f"{row.run_id}: test top-1 {row.test['top1']:.4f} of {row.test['videos']} videos")
 
 

@@ -31,7 +31,7 @@ from hstlib.datasets import (
 )
 from hstlib.demo import class_kinds, reverse_classes
 from hstlib.evaluate import average_views, score_views, summarise
-from hstlib.files import lock, remove
+from hstlib.files import lock
 from hstlib.metrics import count_parameters, hits_by_tag, predict_classes, top_k_accuracy
 from hstlib.models import build_model
 from hstlib.results import ROW, Row, RunRecord, load_record, load_row, write_record, write_row
@@ -84,8 +84,8 @@ def run(config: TrainConfig, results: Path) -> Row:
         config: Everything that defines the run.
         results: Gets the folder ``<run id>`` with ``run.json`` (settings, environment, lists, when
             the test set was read), ``log.txt`` and ``epochs.jsonl``, which grow while the run goes
-            on, ``state.safetensors`` while it is not finished, ``last.safetensors``, with
-            validation ``best.safetensors``, and ``row.json``.
+            on, ``state.safetensors`` to go on from, to be removed once the row is safe,
+            ``last.safetensors``, with validation ``best.safetensors``, and ``row.json``.
 
     Returns:
         The row.
@@ -211,7 +211,6 @@ def _run(config: TrainConfig, folder: Path, accelerator: Accelerator) -> Row:
     )
     if accelerator.is_main_process:
         write_row(row, folder.parent)
-        remove(folder / STATE)
     log.info("%s: test top-1 %.4f of %d videos", row.run_id, row.test["top1"], row.test["videos"])
     for line in list_problems(store):
         log.warning(line)

@@ -24,7 +24,8 @@ def test_a_run_writes_its_row(finished_run):
 
 def test_a_finished_run_leaves_its_record_and_its_weights_only(finished_run):
     files = {p.name for p in (finished_run.results / "moves-r3d-demo-s1-seed0").iterdir()}
-    assert files == {"run.json", "row.json", "epochs.jsonl", "log.txt", "last.safetensors"}
+    kept = {"run.json", "row.json", "epochs.jsonl", "log.txt", "last.safetensors"}
+    assert files == kept | {"state.safetensors"}
 
 
 def test_the_row_says_what_was_run(finished_run):
