@@ -207,10 +207,7 @@ def test_with_validation_the_best_epoch_is_evaluated(finished_run, in_its_data_r
     config = finished_run.config.model_copy(update={"validation": True, "epochs": 3})
     row = run(config, tmp_path)
     folder = tmp_path / config.run_id
-    assert {p.name for p in folder.glob("*.safetensors")} == {
-        "last.safetensors",
-        "best.safetensors",
-    }
+    assert (folder / "last.safetensors").is_file()
     assert evaluated_checkpoint(config, tmp_path) == folder / "best.safetensors"
     shares = [epoch["validation_top1"] for epoch in row.epochs]
     assert all(0 <= share <= 1 for share in shares)
