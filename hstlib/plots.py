@@ -135,6 +135,26 @@ def show_differences(ax: Axes, differences: dict[str, Interval], title: str) -> 
     return ax
 
 
+def show_shares(ax: Axes, shares: dict[str, dict[str, float]]) -> Axes:
+    """Draw shares of a whole as one bar each, from top to bottom, with one colour per part.
+
+    Args:
+        ax: Where.
+        shares: By the name of the bar, its parts and their shares, fractions.
+    """
+    parts = list(dict.fromkeys(part for bar in shares.values() for part in bar))
+    left = np.zeros(len(shares))
+    for part in parts:
+        widths = np.array([100 * bar.get(part, 0.0) for bar in shares.values()])
+        ax.barh(range(len(shares)), widths, left=left, label=part)
+        left += widths
+    ax.set_yticks(range(len(shares)), list(shares))
+    ax.invert_yaxis()
+    ax.set_xlabel("share of the time (%)")
+    ax.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax
+
+
 def show_confusion(ax: Axes, confusion: np.ndarray, classes: Sequence[str]) -> Axes:
     """Show which class was taken for which, as shares of the videos of each true class.
 

@@ -20,6 +20,7 @@ from hstlib.plots import (
     show_maps,
     show_numbers,
     show_reliability,
+    show_shares,
 )
 
 
@@ -211,3 +212,12 @@ def test_reliability_without_a_readable_video_is_an_empty_picture():
     ax = show_reliability(axes(1)[0], reliability(np.full((2, 3), np.nan), [0, 1]), "none")
     assert not ax.patches and not ax.texts
     ax.figure.canvas.draw()
+
+
+def test_shares_lie_end_to_end_and_a_missing_part_is_nothing():
+    (ax,) = axes(1)
+    show_shares(ax, {"a": {"x": 0.25, "y": 0.75}, "b": {"y": 1.0}})
+    bars = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert bars == [(0, 25), (0, 0), (25, 75), (0, 100)]
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x", "y"]
