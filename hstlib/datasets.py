@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -386,9 +387,15 @@ def normalise(frames: Tensor) -> Tensor:
             f"frames have shape {tuple(frames.shape)} and type {frames.dtype}, "
             "expected uint8 (..., T, H, W, 3)"
         )
-    mean = torch.tensor(RGB_MEAN, device=frames.device)
-    std = torch.tensor(RGB_STD, device=frames.device)
+    mean, std = _rgb_statistics(frames.device)
     return ((frames / 255 - mean) / std).movedim(-1, -4)
+
+
+@cache
+def _rgb_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Bring mean and deviation to a device once: on a GPU, a copy in every step would stop it."""
+    with torch.inference_mode(False):
+        return torch.tensor(RGB_MEAN, device=device), torch.tensor(RGB_STD, device=device)
 
 
 def hmdb51_tags(file_name: str) -> dict[str, str]:
