@@ -13,6 +13,9 @@ from torch.nn import functional
 NOISE_SCALE = 1e-3
 """Scale of Eq. (5)'s Gaussian noise; the paper gives none."""
 
+_PER_CLIP = (1, 3, 4)
+"""What a statistic per clip and channel of (B, T, C, H, W) is taken over."""
+
 
 def channel_shuffle(images: Tensor, groups: int) -> Tensor:
     """Mix the channels of an image across groups.
@@ -72,8 +75,8 @@ def window_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: If T is odd.
     """
     first, second = _pairs(features)
-    mean = (first - second).abs().mean((1, 3, 4), keepdim=True)
-    variance = (features - mean).square().mean((1, 3, 4), keepdim=True)
+    mean = (first - second).abs().mean(_PER_CLIP, keepdim=True)
+    variance = (features - mean).square().mean(_PER_CLIP, keepdim=True)
     return mean, variance
 
 
@@ -93,6 +96,28 @@ def normalise_windows(merged: Tensor, mean: Tensor, variance: Tensor, noise: Ten
         Windows s, shape (B, K, C, H, W).
     """
     return (merged - mean) / (variance + noise).sqrt()
+
+
+def spatial_visual_norm(features: Tensor, noise: Tensor) -> Tensor:
+    """Merge the frames of each window and normalise them, all in one.
+
+    Paper: Eqs. (2)-(5), section 3.1; :func:`merge_windows`, :func:`window_statistics` and
+    :func:`normalise_windows` are the same one by one.
+
+    Args:
+        features: Features of the frames, shape (B, T, C, H, W), T even.
+        noise: Added to the variance, not negative; shape (B, 1, C, 1, 1), without gradient.
+
+    Returns:
+        Windows s, shape (B, T / 2, C, H, W).
+
+    Raises:
+        ValueError: If T is odd.
+    """
+    if torch.compiler.is_compiling():  # a compiler fuses and chooses what is kept by itself
+        mean, variance = window_statistics(features)
+        return normalise_windows(merge_windows(features), mean, variance, noise)
+    return _SpatialVisualNorm.apply(features, noise)
 
 
 def window_noise(variance: Tensor, training: bool) -> Tensor:
@@ -156,7 +181,7 @@ def masked_similarity(features: Tensor, mask: Tensor, weighted: Tensor) -> Tenso
     Returns:
         delta, shape (N, C, H, W).
     """
-    if torch.compiler.is_compiling():  # a compiler chooses by itself what it keeps
+    if torch.compiler.is_compiling():
         return torch.lerp(features, features * weighted, mask)
     return _MaskedSimilarity.apply(features, mask, weighted)
 
@@ -304,6 +329,37 @@ def _pairs(features: Tensor) -> tuple[Tensor, Tensor]:
     pairs = features.movedim(2, 4).unflatten(1, (-1, 2))  # (B, K, 2, H, W, C)
     first, second = (frame.squeeze(2).movedim(4, 2) for frame in pairs.chunk(2, dim=2))
     return first, second
+
+
+class _SpatialVisualNorm(torch.autograd.Function):
+    """s = (m - u) r of the pairs' sum m and difference d, which are half as large as the frames.
+
+    u = mean |d|, r = (v + noise)^-1/2, and v = mean ((m - 2 u)^2 + d^2) / 4, which is Eq. (4).
+    """
+
+    @staticmethod
+    def forward(ctx, features: Tensor, noise: Tensor) -> Tensor:
+        first, second = _pairs(features)
+        m, d = first + second, first - second
+        u = d.abs().mean(_PER_CLIP, keepdim=True)
+        v = (m - 2 * u).square_().mean(_PER_CLIP, keepdim=True)
+        v = (v + d.square().mean(_PER_CLIP, keepdim=True)) / 4
+        r = (v + noise).rsqrt()
+        ctx.save_for_backward(m, d, u, r)
+        return (m - u).mul_(r)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        m, d, u, r = ctx.saved_tensors
+        count = m[0, :, 0].numel()
+        total = grad.sum(_PER_CLIP, keepdim=True)
+        grad_v = -((grad * m).sum(_PER_CLIP, keepdim=True) - u * total) * r**3 / 2
+        grad_u = -total * r - grad_v * (m.mean(_PER_CLIP, keepdim=True) - 2 * u)
+        slope = grad_v / (2 * count)
+        grad_m = torch.addcmul(grad * r, m - 2 * u, slope)
+        grad_d = torch.addcmul(d * slope, d.sign(), grad_u / count)
+        pairs = [(grad_m + grad_d).movedim(2, 4), grad_m.sub_(grad_d).movedim(2, 4)]
+        return torch.stack(pairs, dim=2).flatten(1, 2).movedim(4, 2), None
 
 
 class _MaskedSimilarity(torch.autograd.Function):

@@ -87,9 +87,8 @@ class SpatialVisualWindows(nn.Module):
 
     def normalise(self, features: Tensor) -> Tensor:
         """Merge and normalise: (B, T, C, h, w) to (B, T / 2, C, h, w), Eqs. (2)-(5)."""
-        mean, variance = ops.window_statistics(features)
-        noise = ops.window_noise(variance, self.training)
-        return ops.normalise_windows(ops.merge_windows(features), mean, variance, noise)
+        noise = ops.window_noise(features[:, :1, :, :1, :1], self.training)
+        return ops.spatial_visual_norm(features, noise)
 
 
 class HResidualUnit(nn.Module):

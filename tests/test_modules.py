@@ -19,6 +19,7 @@ from unfolded import (
 from hstlib import ops
 from hstlib.attention import HybridAttention, SpatialAttention
 from hstlib.hst import HST
+from hstlib.models import MODELS, build_model
 from hstlib.reformer import (
     HierarchyResidualNetwork,
     HResidualUnit,
@@ -32,6 +33,8 @@ UNITS = [
     for kernel_size in (1, 3)
     for halve in (False, True)
 ]
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def random(seed: int, *shape: int) -> Tensor:
@@ -92,7 +95,7 @@ def outputs_of(module: nn.Module, inputs) -> tuple[Tensor, ...]:
 
 
 def backward(outputs: tuple[Tensor, ...]) -> None:
-    sum((y * random(50 + i, *y.shape)).sum() for i, y in enumerate(outputs)).backward()
+    sum((y * random(50 + i, *y.shape).to(y)).sum() for i, y in enumerate(outputs)).backward()
 
 
 @pytest.fixture(params=CASES.values(), ids=CASES.keys())
@@ -270,24 +273,45 @@ def test_a_step_never_looks_at_a_value():
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_a_step_in_bfloat16_is_near_that_in_float32():
-    model, inputs, _ = model_case()
-    exact = step(model, model, inputs)
-    model.zero_grad()
-    with torch.autocast("cpu", torch.bfloat16):
-        near = step(model, model, inputs)
-    assert all(value.isfinite().all() for value in near.values())
-    error = (near["output 0"] - exact["output 0"]).norm() / exact["output 0"].norm()
-    assert 1e-4 < error < 5e-2
+def relative_error(found: list[Tensor], exact: list[Tensor]) -> float:
+    found, exact = (torch.cat([x.cpu().double().flatten() for x in xs]) for xs in (found, exact))
+    return float((found - exact).norm() / exact.norm())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_step_is_near_that_in_float64_on_the_cpu(name, device, monkeypatch):
+    monkeypatch.setattr(ops, "window_noise", lambda variance, training: 1e-3)
+    model = build_model(name, 5, "demo")
+    for dropout in (part for part in model.modules() if isinstance(part, nn.Dropout)):
+        dropout.p = 0.0
+    inputs = random(12, 2, 3, 16, 16, 16), random(13, 2, 2, 16, 16, 16)
+
+    def step(dtype: torch.dtype, device: str, low: bool) -> tuple[list[Tensor], list[Tensor]]:
+        run = copy.deepcopy(model).to(device, dtype)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            with torch.autocast(device, torch.bfloat16, enabled=low):
+                logits = run(*(x.to(device, dtype) for x in inputs))
+            (logits * random(14, *logits.shape).to(logits)).sum().backward()
+        return [logits.detach()], [parameter.grad for parameter in run.parameters()]
+
+    exact = step(torch.float64, "cpu", False)
+    for found, wanted in zip(step(torch.float32, device, False), exact, strict=True):
+        assert relative_error(found, wanted) < 1e-3
+    logits, gradients = step(torch.float32, device, True)
+    assert relative_error(logits, exact[0]) < 5e-2
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
-def test_a_compiled_step_is_the_step(monkeypatch):
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_compiled_step_is_the_step(device, monkeypatch):
     monkeypatch.setattr(ops, "window_noise", lambda variance, training: 1e-3)
     model, inputs, _ = model_case()
-    model, twin = model.double(), copy.deepcopy(model).double()
-    inputs = [x.double() for x in inputs]
+    model = model.to(device, torch.float64)
+    twin = copy.deepcopy(model)
+    inputs = [x.to(device, torch.float64) for x in inputs]
     compiled = torch.compile(twin, fullgraph=True, dynamic=False)
     assert_same_step(model, twin, inputs, compiled, rtol=1e-6, atol=1e-6)
 

@@ -118,7 +118,10 @@ def test_window_statistics_by_hand():
     assert (mean.item(), variance.item()) == (2.0, 1.5)
 
 
-@pytest.mark.parametrize("function", [ops.merge_windows, ops.window_statistics])
+@pytest.mark.parametrize(
+    "function",
+    [ops.merge_windows, ops.window_statistics, lambda x: ops.spatial_visual_norm(x, x[:, :1])],
+)
 def test_windows_need_an_even_number_of_frames(function):
     with pytest.raises(ValueError, match="even number of frames, got 5"):
         function(random(5, 1, 5, 2, 2, 2))
@@ -137,6 +140,27 @@ def test_normalise_windows_is_its_loop():
     small = (2, 1, 5, 1, 1)
     positive = [random(seed, *small).abs() + 0.1 for seed in (7, 8)]
     assert_same(ops.normalise_windows, twin, random(6, 2, 3, 5, 2, 3), random(9, *small), *positive)
+
+
+def test_spatial_visual_norm_is_its_steps_one_by_one():
+    noise = random(36, 2, 1, 3, 1, 1).abs()
+
+    def twin(x):
+        mean, variance = ops.window_statistics(x)
+        return ops.normalise_windows(ops.merge_windows(x), mean, variance, noise)
+
+    features = random(37, 2, 6, 3, 5, 7)
+    still = features.repeat_interleave(2, dim=1)  # the frames of a pair are equal
+    for x in (features, 100 * features + 7, still):
+        assert_same(lambda x: ops.spatial_visual_norm(x, noise), twin, x)
+
+
+def test_spatial_visual_norm_keeps_as_much_as_its_input():
+    features = random(38, 2, 6, 3, 5, 7).requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        ops.spatial_visual_norm(features, torch.ones(2, 1, 3, 1, 1))
+    assert sum(x.numel() for x in kept) == features.numel() + 2 * 2 * 3
 
 
 def test_window_noise_in_evaluation_is_the_mean_of_that_in_training():

@@ -1,0 +1,155 @@
+"""The benchmark of the training step runs, every variant of it, and counts what it says."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hstlib.architecture import multiply_adds
+from hstlib.hst import HST
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def benchmark() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        return importlib.import_module("train_step")
+
+
+@pytest.fixture
+def call(benchmark, monkeypatch, tmp_path):
+    def run(*arguments: str) -> dict:
+        file = tmp_path / "results.json"
+        sizes = ["--size=16", "--batch=2", "--steps=2", f"--out={file}"]
+        monkeypatch.setattr("sys.argv", ["train_step.py", *sizes, *arguments])
+        benchmark.main()
+        return json.loads(file.read_text())
+
+    return run
+
+
+def names(rows: list[dict]) -> list[tuple[str, str]]:
+    return [(row["model"], row["variant"]) for row in rows]
+
+
+def test_every_variant_that_needs_no_compiler_is_measured(call, benchmark):
+    eager = [key for key, how in benchmark.VARIANTS.items() if "compiled" not in how]
+    result = call("--models", "hst", "r3d", "--variants", *eager, "--profile")
+    both = [key for key in eager if not benchmark.VARIANTS[key] & {"plain", "recompute"}]
+    assert names(result["training"]) == [("hst", k) for k in eager] + [("r3d", k) for k in both]
+    looked = [(m, k) for m in ("hst", "r3d") for k in both if k in benchmark.LOOKED_INTO]
+    assert names(result["inference"]) == names(result["profile"]) == looked
+    assert not any("error" in row for row in result["training"])
+    for row in result["training"] + result["inference"]:
+        assert row["clips_per_second"] == pytest.approx(2000 / row["milliseconds"], rel=1e-3)
+        assert 0 < row["share_of_matrix_rate"] < 1
+    for row in result["profile"]:
+        assert sum(row["classes"].values()) == pytest.approx(1, abs=0.01)
+        assert row["classes"]["convolution"] > 0.1 and row["classes"]["optimiser"] > 0.01
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
+def test_compiled_variants_are_measured(call):
+    result = call("--models", "hst", "--variants", "compiled", "compiled, fused Adam")
+    assert names(result["training"]) == [("hst", "compiled"), ("hst", "compiled, fused Adam")]
+    assert not any("error" in row for row in result["training"])
+
+
+def test_operations_and_kept_memory_are_those_of_the_model(call):
+    (row,) = call("--models", "hst", "--variants", "float32")["models"]
+    forward = 2 * multiply_adds(lambda: HST(51, "demo"), 16) / 1e9
+    assert row["gflop_inference"] == pytest.approx(forward, rel=1e-3)
+    assert 2.5 < row["gflop_training"] / forward < 3.1  # frames need no gradient
+
+
+def test_a_variant_that_fails_costs_its_own_rows_only(call, benchmark, monkeypatch):
+    def fail(step, options):
+        raise torch.OutOfMemoryError("too large\nfor this GPU")
+
+    monkeypatch.setattr(benchmark, "infer", fail)
+    result = call("--models", "hst", "--variants", "channels last")
+    measured, failed = result["training"]
+    assert measured["clips_per_second"] > 0
+    assert failed == {"model": "hst", "variant": "channels last", "error": "too large"}
+
+
+def test_ratios_are_taken_within_a_turn(benchmark, monkeypatch):
+    clock = iter(np.cumsum([0, 1, 2, 10, 20]).tolist())
+    monkeypatch.setattr(benchmark.time, "process_time", lambda: next(clock))
+    calls = []
+    works = [lambda: calls.append("a"), lambda: calls.append("b")]
+    taken = benchmark.seconds(works, type("Options", (), {"steps": 2}))
+    assert taken.tolist() == [[1, 10], [2, 20]]
+    assert "".join(calls) == "ab" + "abab"  # to warm up, and timed
+
+
+def test_models_of_torchvision_are_measured_beside_ours(call, benchmark, monkeypatch):
+    """With a stand-in for torchvision, which this environment need not have."""
+
+    def r3d_18(num_classes: int) -> nn.Module:
+        layers = nn.Conv3d(3, 4, 3), nn.BatchNorm3d(4), nn.AdaptiveAvgPool3d(1), nn.Flatten()
+        return nn.Sequential(*layers, nn.Linear(4, num_classes))
+
+    for name in ("torchvision", "torchvision.models", "torchvision.models.video"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules["torchvision.models.video"].r3d_18 = r3d_18
+    monkeypatch.setattr(benchmark, "PEERS", ("r3d_18",))
+    result = call("--models", "r3d_18", "--variants", "plain", "float32", "bfloat16")
+    assert names(result["training"]) == [("r3d_18", "float32"), ("r3d_18", "bfloat16")]
+    assert result["models"][0]["gflop_inference"] == pytest.approx(
+        2 * (3 * 27 * 4 * 14**3 + 4 * 51) / 1e9, rel=1e-3
+    )
+
+
+def test_steps_of_the_twin_and_ours_start_from_the_same_weights(benchmark):
+    options = type("Options", (), {"backbone": "demo", "size": 16})
+    plain, ours = (benchmark.Step("hst", how, 2, options) for how in ({"plain"}, set()))
+    assert torch.equal(plain.clips, ours.clips)
+    logits = []
+    for step in (plain, ours):
+        torch.manual_seed(1)  # of the noise
+        logits.append(step.forward())
+    torch.testing.assert_close(*logits, rtol=1e-3, atol=1e-4)
+
+
+class FakeEvent:
+    """Stands in for an event of a GPU: one every 2, 3, 4 ... milliseconds."""
+
+    made = 0
+
+    def __init__(self):
+        FakeEvent.made += 1
+        self.number = FakeEvent.made
+
+    def elapsed_time(self, end: "FakeEvent") -> float:
+        assert end.number == self.number + 1
+        return float(end.number)
+
+
+def test_on_a_gpu_the_time_is_that_between_events(benchmark, monkeypatch):
+    monkeypatch.setattr(benchmark, "CUDA", True)
+    monkeypatch.setattr(benchmark, "_mark", FakeEvent)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    taken = benchmark.seconds([bool], type("Options", (), {"steps": 3}))
+    np.testing.assert_allclose(taken, [[0.002, 0.003, 0.004]])
+
+
+@pytest.mark.parametrize(("per_clip", "batch"), [(1, 32), (1.9, 32), (2, 16), (4, 8), (70, 1)])
+def test_the_largest_power_of_two_within_the_memory_is_taken(
+    benchmark, monkeypatch, per_clip, batch
+):
+    monkeypatch.setattr(benchmark, "CUDA", True)
+    monkeypatch.setattr(benchmark, "Step", lambda name, how, batch, options: batch)
+    monkeypatch.setattr(benchmark, "peak_gigabytes", lambda step: 1 + per_clip * step)
+    options = type("Options", (), {"memory": 64})
+    found = benchmark.pick_batch("hst", {"bf16"}, options)
+    assert found == batch and (batch == 1 or 1 + per_clip * batch <= 64 < 1 + per_clip * 2 * batch)
