@@ -260,7 +260,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=48, help="of the frames, in pixels")
     parser.add_argument("--batch", type=int, default=16, help="clips")
     parser.add_argument("--memory", type=float, help="GB: the largest batch within, on a GPU")
-    names, variants = [*MODELS, *PEERS], [*VARIANTS][: None if CUDA else 4]
+    names, variants = [*MODELS, *PEERS], [*VARIANTS][: None if CUDA else 6]
     parser.add_argument("--models", nargs="+", default=names, choices=names)
     parser.add_argument("--variants", nargs="+", default=variants, choices=[*VARIANTS])
     parser.add_argument("--steps", type=int, default=30 if CUDA else 9, help="after a third more")
