@@ -107,11 +107,18 @@ def _write(record: RunRecord, path: Path) -> Path:
     return path
 
 
-def publish_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write rows into one ``.jsonl`` file, a line each, with the last epoch of their curves."""
+def publish_rows(rows: Sequence[Row], path: Path, curves: bool = False) -> None:
+    """Write rows into one ``.jsonl`` file, a line each.
+
+    Args:
+        rows: Finished runs.
+        path: The file.
+        curves: Keep all epochs, not the last one alone.
+    """
     with complete(path) as unfinished, unfinished.open("w") as file:
         for row in rows:
-            file.write(row.model_copy(update={"epochs": row.epochs[-1:]}).model_dump_json() + "\n")
+            kept = row if curves else row.model_copy(update={"epochs": row.epochs[-1:]})
+            file.write(kept.model_dump_json() + "\n")
 
 
 def load_rows(folder: Path) -> list[Row]:

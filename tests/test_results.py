@@ -172,6 +172,8 @@ def test_published_rows_keep_all_but_the_learning_curve(tmp_path):
     first, second, third = load_rows(tmp_path / "some")
     assert (first.config.model, second) == ("c3d", rows[0])
     assert third == long.model_copy(update={"epochs": [{"epoch": 1}]})
+    publish_rows([long], tmp_path / "whole" / "rows.jsonl", curves=True)
+    assert load_rows(tmp_path / "whole") == [long]
 
 
 def test_hits_are_counted_by_seed_fold_and_group():
