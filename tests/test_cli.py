@@ -21,41 +21,18 @@ def cli(monkeypatch, capsys):
     return call
 
 
+VERBS = "demo download verify leakage prepare params train evaluate predict export".split()
+
+
 def test_help_names_every_verb(cli, capsys):
     with pytest.raises(SystemExit) as ended:
         cli("--help")
     assert ended.value.code == 0
     shown = capsys.readouterr().out
-    for verb in (
-        "demo",
-        "download",
-        "verify",
-        "leakage",
-        "prepare",
-        "params",
-        "train",
-        "evaluate",
-        "predict",
-        "export",
-    ):
-        assert verb in shown
+    assert all(verb in shown for verb in VERBS)
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        "demo",
-        "download",
-        "verify",
-        "leakage",
-        "prepare",
-        "params",
-        "train",
-        "evaluate",
-        "predict",
-        "export",
-    ],
-)
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help(cli, verb):
     with pytest.raises(SystemExit) as ended:
         cli(verb, "--help")
