@@ -80,8 +80,8 @@ class SpatialVisualWindows(nn.Module):
         Returns:
             Windows s, shape (B, T / 2, C, H / 2, W / 2).
         """
-        # (B T, 3, H, W), channels last in memory; channel shuffle: identity
-        frames = clips.movedim(1, 4).flatten(0, 1).contiguous().movedim(3, 1)
+        frames = clips.transpose(1, 2).flatten(0, 1)  # (B T, 3, H, W); channel shuffle: identity
+        frames = frames.contiguous(memory_format=torch.channels_last)
         values = functional.leaky_relu(self.omega(frames))
         return self.normalise(self.norm(self.phi(values)).unflatten(0, (clips.shape[0], -1)))
 
