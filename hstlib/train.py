@@ -28,6 +28,7 @@ from hstlib.files import complete
 log = logging.getLogger("hstlib")
 
 STATE, EPOCHS = "state.safetensors", "epochs.jsonl"
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 LARGEST_LOSS = 1000.0
 """A cross-entropy above this has exploded: a model that knows nothing has log(classes)."""
 STEPS_BETWEEN_LOOKS = 50  # at the loss on a GPU, which has to finish its work for each
@@ -187,8 +188,9 @@ class _Run:
         self.order = EpochOrder(len(data), config.batch_size, config.seed)
         self.model = model.to(self.accelerator.device)
         if self.loop.channels_last:
-            for layout in (torch.channels_last, torch.channels_last_3d):
-                model.to(memory_format=layout)
+            for parameter in model.parameters():
+                if layout := CHANNELS_LAST.get(parameter.ndim):
+                    parameter.data = parameter.data.contiguous(memory_format=layout)
         if cuda and self.accelerator.num_processes > 1:  # statistics of the whole batch
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         optimiser = torch.optim.Adam(model.parameters(), config.rate, fused=cuda or None)

@@ -214,14 +214,13 @@ def test_unknown_model_is_refused_with_the_known_ones():
 
 
 @pytest.mark.cuda
-def test_gpu_agrees_with_float64_on_the_cpu(model, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+def test_gpu_agrees_with_float64_on_the_cpu(model):
     clips, flow = batch()
     model(clips, flow)
     model.double().eval()
     expected = model(clips.double(), flow.double())
-    found = model.float().cuda()(clips.cuda(), flow.cuda()).cpu().double()
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        found = model.float().cuda()(clips.cuda(), flow.cuda()).cpu().double()
     assert (found - expected).norm() < 1e-3 * expected.norm()
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstlib.baselines import C3D, R3D
+from hstlib.baselines import C3D, R3D, R2Plus1D
 from hstlib.checkpoint import load_state
 from hstlib.config import LoopConfig, TrainConfig
 from hstlib.datasets import Sample, normalise
+from hstlib.hst import HST
 from hstlib.train import (
     EpochOrder,
     EpochRecord,
@@ -316,6 +317,16 @@ def test_settings_for_speed_do_not_change_the_weights(loop):
     torch.testing.assert_close(trained(loop=loop), trained())
 
 
+@pytest.mark.parametrize("kind", [HST, C3D, R2Plus1D, R3D])
+def test_weights_of_every_model_can_lie_with_the_channels_last(kind):
+    torch.manual_seed(0)
+    model = kind(4, "demo")
+    fit(model, Clips(count=4, size=16, frames=16), epochs=1, loop={"channels_last": True})
+    for parameter in model.parameters():
+        if parameter.ndim in (4, 5):
+            assert parameter.movedim(1, -1).is_contiguous()
+
+
 @pytest.mark.slow
 def test_a_compiled_model_learns_the_same():
     torch.testing.assert_close(trained(loop={"compile": True}), trained())
@@ -417,6 +428,7 @@ import sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_train import Clips, Net, settings, weights
+from hstlib.hst import HST
 from hstlib.train import make_accelerator, train
 
 torch.manual_seed(7)
