@@ -32,6 +32,7 @@ from hstlib.architecture import kept_memory
 from hstlib.hst import NUM_FRAMES
 from hstlib.models import MODELS, build_model
 from hstlib.reformer import HResidualUnit
+from hstlib.train import lay_channels_last
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
@@ -56,7 +57,6 @@ VARIANTS = {
     "compiled, fused Adam": {"last", "bf16", "compiled", "fused"},
 }
 LOOKED_INTO = ("channels last", "bfloat16", "compiled")  # inference and profile
-LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def build(name: str, backbone: str) -> nn.Module:
@@ -84,9 +84,8 @@ class Step:
         for unit in network.modules():
             if isinstance(unit, HResidualUnit):
                 unit.recompute = "recompute" in how
-        for weight in network.parameters():
-            if "last" in how and weight.ndim in LAYOUTS:
-                weight.data = weight.data.contiguous(memory_format=LAYOUTS[weight.ndim])
+        if "last" in how:
+            lay_channels_last(network)
         fused = True if "fused" in how else None
         self.optimiser = torch.optim.Adam(network.parameters(), lr=1e-4, fused=fused)
         self.network, self.how = network, how

@@ -28,7 +28,6 @@ from hstlib.files import complete
 log = logging.getLogger("hstlib")
 
 STATE, EPOCHS = "state.safetensors", "epochs.jsonl"
-CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 LARGEST_LOSS = 1000.0
 """A cross-entropy above this has exploded: a model that knows nothing has log(classes)."""
 STEPS_BETWEEN_LOOKS = 50  # at the loss on a GPU, which has to finish its work for each
@@ -130,6 +129,14 @@ def make_accelerator(device: str = "auto", loop: LoopConfig | None = None) -> Ac
     )
 
 
+def lay_channels_last(model: nn.Module) -> None:
+    """Lay the weights of convolutions, of 2-D and 3-D ones alike, with their channels last."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if layout := layouts.get(parameter.ndim):
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
 def schedule_factor(schedule: str, epoch: int, epochs: int) -> float:
     """Return what the learning rate is multiplied by in an epoch."""
     return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / epochs))
@@ -188,9 +195,7 @@ class _Run:
         self.order = EpochOrder(len(data), config.batch_size, config.seed)
         self.model = model.to(self.accelerator.device)
         if self.loop.channels_last:
-            for parameter in model.parameters():
-                if layout := CHANNELS_LAST.get(parameter.ndim):
-                    parameter.data = parameter.data.contiguous(memory_format=layout)
+            lay_channels_last(model)
         if cuda and self.accelerator.num_processes > 1:  # statistics of the whole batch
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         optimiser = torch.optim.Adam(model.parameters(), config.rate, fused=cuda or None)
