@@ -2,8 +2,8 @@
 
 Run `python benchmarks/train_step.py` on a CPU; on a GPU, for the largest batch within 64 GB,
 `python benchmarks/train_step.py --backbone resnet21 --size 224 --memory 64 --profile`. It writes
-benchmarks/results/train_step_<device>.json after every model. Ratios are within one call; on a CPU
-the steps that they compare take turns.
+benchmarks/results/train_step_<device>_<backbone>_<size>.json after every model. Ratios are within
+one call; on a CPU the steps that they compare take turns.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from hstlib.architecture import kept_memory
+from hstlib.architecture import kept_memory, training_traffic
 from hstlib.hst import NUM_FRAMES
 from hstlib.models import MODELS, build_model
 from hstlib.reformer import HResidualUnit
@@ -133,8 +133,14 @@ def matrix_rate(dtype: str, options: argparse.Namespace) -> float:
     return 2 * size**3 / float(seconds([lambda: a @ b], options).min())
 
 
+def copy_rate(options: argparse.Namespace) -> float:
+    """Measure bytes per second, read and written, of a large copy, at its best."""
+    a, b = torch.empty(2, 2**30 if CUDA else 2**26, device=DEVICE).fill_(1)
+    return 2 * a.nbytes / float(seconds([lambda: b.copy_(a)], options).min())
+
+
 def describe(name: str, options: argparse.Namespace) -> dict:
-    """Count operations and kept memory of one clip, both without any values."""
+    """Count operations, kept memory and traffic of one clip, all without any values."""
     with torch.device("meta"):
         network = build(name, options.backbone)
         shape = (NUM_FRAMES, options.size, options.size)
@@ -143,12 +149,16 @@ def describe(name: str, options: argparse.Namespace) -> dict:
             logits = network(clip, flow)
             forward = counter.get_total_flops()
             logits.sum().backward()
-    kept = kept_memory(partial(build, name, options.backbone), options.size)
+    make = partial(build, name, options.backbone)
+    kept = kept_memory(make, options.size)
+    per_clip, per_step = training_traffic(make, options.size)
     return {
         "model": name,
         "gflop_inference": _digits(forward / 1e9),
         "gflop_training": _digits(counter.get_total_flops() / 1e9),
         "kept_gigabytes_float32": _digits(sum(kept.values()) / 1e9),
+        "moved_gigabytes_float32": _digits(per_clip / 1e9),
+        "moved_gigabytes_per_step": _digits(per_step / 1e9),
     }
 
 
@@ -206,6 +216,9 @@ def _measure(group, model, options, rates, found, first) -> None:
         row = {"model": name, "variant": key, "batch": batch}
         rate = rates["bfloat16" if "bf16" in step.how else "float32"] / 1e9
         times = {"times_first": round(float(np.median(first[0] / clip)), 3)}
+        if not step.how - {"last"}:
+            ideal = roofline(model, batch, rate, rates["copies"] / 1e9)
+            times["times_roofline"] = _digits(float(np.median(clip)) * batch / ideal)
         memory = {"peak_gigabytes": peak_gigabytes(step)}
         speed = as_speed(clip, batch, model["gflop_training"], rate)
         _report(found["training"], row | speed | times | memory)
@@ -217,6 +230,12 @@ def _measure(group, model, options, rates, found, first) -> None:
         speed = as_speed(infer(step, options) / batch, batch, model["gflop_inference"], rate)
         latency = {"latency_milliseconds": _digits(1000 * np.median(one))}
         _report(found["inference"], row | latency | speed)
+
+
+def roofline(model: dict, batch: int, gflops: float, gigabytes: float) -> float:
+    """Return the seconds of a float32 step whose arithmetic and traffic run at these rates."""
+    moved = batch * model["moved_gigabytes_float32"] + model["moved_gigabytes_per_step"]
+    return batch * model["gflop_training"] / gflops + moved / gigabytes
 
 
 def as_speed(clip: np.ndarray, batch: int, gflop: float, rate: float) -> dict[str, float]:
@@ -275,17 +294,21 @@ def main() -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     device = torch.cuda.get_device_name() if CUDA else "cpu"
     rates = {name: matrix_rate(name, options) for name in ("float32", "bfloat16")}
+    rates["copies"] = copy_rate(options)
     content = {
+        "device": DEVICE.type,
         "hardware": device if CUDA else hardware().partition(", one thread")[0],
         "cpu_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "commit": _commit(),
         "settings": {key: vars(options)[key] for key in ("backbone", "size", "steps")},
         "float32_products": "TF32" if CUDA else "float32",
-        "matrix_teraflops": {key: _digits(rate / 1e12) for key, rate in rates.items()},
+        "matrix_teraflops": {key: _digits(rates[key] / 1e12) for key in ("float32", "bfloat16")},
+        "copied_gigabytes_per_second": _digits(rates["copies"] / 1e9),
         "models": [],
     }
-    path = options.out or RESULTS / f"train_step_{re.sub('[^a-z0-9]+', '_', device.lower())}.json"
+    name = f"train_step {device} {options.backbone} {options.size}".lower()
+    path = options.out or RESULTS / f"{re.sub('[^a-z0-9]+', '_', name)}.json"
     for name in options.models:
         _report(content["models"], describe(name, options))
         for section, rows in measure(content["models"][-1], options, rates).items():

@@ -9,6 +9,8 @@ from itertools import accumulate
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from hstlib.hst import HST, NUM_FRAMES, Backbone
@@ -80,13 +82,14 @@ def multiply_adds(build: Callable[[], nn.Module], size: int = 224) -> int:
 
 def _forward(model: nn.Module, size: int) -> None:
     with torch.no_grad():
-        model(*_empty_clip(size))
+        model(*_empty_clips(size))
 
 
-def _empty_clip(size: int) -> tuple[Tensor, Tensor]:
-    """Return frames and flow of one clip on the meta device."""
+def _empty_clips(size: int, count: int = 1) -> tuple[Tensor, Tensor]:
+    """Return frames and flow of clips on the meta device."""
     shape = (NUM_FRAMES, size, size)
-    return torch.empty(1, 3, *shape, device="meta"), torch.empty(1, 2, *shape, device="meta")
+    frames = torch.empty(count, 3, *shape, device="meta")
+    return frames, torch.empty(count, 2, *shape, device="meta")
 
 
 def kept_memory(build: Callable[[], nn.Module], size: int = 224) -> dict[str, int]:
@@ -124,8 +127,52 @@ def kept_memory(build: Callable[[], nn.Module], size: int = 224) -> dict[str, in
         block.register_forward_hook(lambda *_: blocks.pop() and None)
     blocks.append("the rest")
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        model(*_empty_clip(size))
+        model(*_empty_clips(size))
     return kept
+
+
+def training_traffic(build: Callable[[], nn.Module], size: int = 224) -> tuple[int, int]:
+    """Count what the operators of a training step read and write, in float32.
+
+    Every operator reads its inputs and writes its outputs once, as if no cache kept them and no
+    two operators were one.
+
+    Args:
+        build: Makes the model; called on the meta device, so nothing is really allocated.
+        size: Height and width of the clip, in pixels.
+
+    Returns:
+        Bytes of each clip, and bytes of each step besides: weights, gradients and Adam.
+    """
+    two, four = (_count_traffic(build, size, count) for count in (2, 4))
+    return (four - two) // 2, 2 * two - four
+
+
+def _count_traffic(build: Callable[[], nn.Module], size: int, count: int) -> int:
+    with torch.device("meta"):
+        model = build().train()
+    optimiser = torch.optim.Adam(model.parameters())
+    with _Traffic() as traffic:
+        model(*_empty_clips(size, count)).sum().backward()
+        optimiser.step()
+    return traffic.bytes
+
+
+class _Traffic(TorchDispatchMode):
+    """Counts the bytes of the inputs and outputs of operators."""
+
+    ONLY_NAMED = ("aten::_unsafe_view", "aten::empty", "aten::new_empty")
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        output = operator(*args, **(kwargs or {}))
+        if not operator.is_view and not operator.name().startswith(self.ONLY_NAMED):
+            touched = tree_leaves((args, kwargs, output))
+            self.bytes += sum(x.nbytes for x in touched if isinstance(x, Tensor))
+        return output
 
 
 def _blocks(model: nn.Module) -> list[tuple[str, nn.Module]]:

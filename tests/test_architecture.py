@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from hstlib.architecture import (
+    _count_traffic,
     kept_memory,
     multiply_adds,
     parameter_counts,
@@ -12,6 +13,7 @@ from hstlib.architecture import (
     parameter_sum,
     stage_table,
     trace,
+    training_traffic,
 )
 from hstlib.baselines import C3D, R3D, R2Plus1D
 from hstlib.hst import BACKBONES, HST
@@ -47,6 +49,31 @@ def test_trace_lists_kernels_shapes_and_multiply_adds():
 
 def test_stage_table_groups_layers_by_height():
     assert stage_table(trace(Small, 24)).to_dict() == {"12 x 12": "1x3x3, 5; 1x1x1, 7"}
+
+
+def test_traffic_of_a_step_by_hand():
+    """A linear layer: product and gradients; Adam reads and writes nothing that a clip brings."""
+
+    class Linear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(4, 2, bias=False)
+
+        def forward(self, clips, flow):
+            return self.head(clips[:, :, 0, 0, :1].mean(1).expand(-1, 4).contiguous())
+
+    per_clip, per_step = training_traffic(Linear, 24)
+    mean, copied, product = 3 + 1, 4 + 4, 4 + 2
+    summed, weights_gradient = 2, 2 + 4  # the gradient of the sum is one number, expanded
+    assert per_clip == 4 * (mean + copied + product + summed + weights_gradient)
+    assert per_step > 4 * 10 * 8  # the weights in the product, and Adam's at least ten times
+
+
+def test_traffic_does_not_depend_on_how_clips_are_batched():
+    build = partial(HST, 5, "demo")
+    eight = _count_traffic(build, 16, 8)
+    per_clip, per_step = training_traffic(build, 16)
+    assert eight == 8 * per_clip + per_step
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -71,6 +71,39 @@ def test_operations_and_kept_memory_are_those_of_the_model(call):
     assert 2.5 < row["gflop_training"] / forward < 3.1  # frames need no gradient
 
 
+def test_a_step_is_compared_with_arithmetic_and_copies_at_their_best(call, benchmark):
+    model = {
+        "gflop_training": 30,
+        "moved_gigabytes_float32": 4,
+        "moved_gigabytes_per_step": 2,
+    }
+    assert benchmark.roofline(model, 3, gflops=10, gigabytes=7) == 3 * 30 / 10 + (3 * 4 + 2) / 7
+    result = call("--models", "r3d", "--variants", "float32", "bfloat16")
+    assert result["device"] == "cpu"
+    single, half = result["training"]
+    ideal = benchmark.roofline(
+        result["models"][0],
+        2,
+        1000 * result["matrix_teraflops"]["float32"],
+        result["copied_gigabytes_per_second"],
+    )
+    assert single["times_roofline"] == pytest.approx(
+        single["milliseconds"] / ideal / 1000, rel=0.01
+    )
+    assert single["times_roofline"] > 0.5 and "times_roofline" not in half
+
+
+def test_every_size_has_a_file_of_its_own(benchmark, monkeypatch):
+    files = []
+    monkeypatch.setattr(benchmark, "write", lambda path, content: files.append(path))
+    for size in ("16", "32"):
+        arguments = ["--models=r3d", "--variants=float32", "--batch=2", "--steps=1"]
+        monkeypatch.setattr("sys.argv", ["train_step.py", f"--size={size}", *arguments])
+        benchmark.main()
+    assert [path.name for path in files] == [f"train_step_cpu_demo_{n}.json" for n in (16, 32)]
+    assert {path.parent for path in files} == {BENCHMARKS / "results"}
+
+
 def test_a_variant_that_fails_costs_its_own_rows_only(call, benchmark, monkeypatch):
     def fail(step, options):
         raise torch.OutOfMemoryError("too large\nfor this GPU")
