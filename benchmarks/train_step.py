@@ -31,7 +31,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from hstlib.architecture import kept_memory, training_traffic
 from hstlib.hst import NUM_FRAMES
 from hstlib.models import MODELS, build_model
-from hstlib.reformer import HResidualUnit
 from hstlib.train import lay_channels_last
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,9 +80,8 @@ class Step:
         self.labels = torch.randint(CLASSES, (batch,), device=DEVICE)
         network = build(name, options.backbone)
         network = (UnfoldedHST(network) if "plain" in how else network).to(DEVICE)
-        for unit in network.modules():
-            if isinstance(unit, HResidualUnit):
-                unit.recompute = "recompute" in how
+        if "recompute" in how:
+            network.recompute()
         if "last" in how:
             lay_channels_last(network)
         fused = True if "fused" in how else None
@@ -291,7 +289,7 @@ def main() -> None:
     """Measure, print and store."""
     options = _parse()
     print("" if PEERS else "torchvision is not installed: its models are left out")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = True  # as in training
     device = torch.cuda.get_device_name() if CUDA else "cpu"
     rates = {name: matrix_rate(name, options) for name in ("float32", "bfloat16")}
     rates["copies"] = copy_rate(options)

@@ -69,7 +69,7 @@ class LoopConfig(_Settings):
     """How the training loop works. By default as the paper says, in float32: Adam and no more."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the forward pass; weights and loss stay float32."""
+    """Of the forward pass; weights and loss stay float32, whose products are TF32 on a GPU."""
     accumulation: int = Field(1, ge=1)
     """Parts that a batch is cut into to save memory; each has its own batch statistics."""
     warmup_epochs: int = Field(0, ge=0)
@@ -84,6 +84,8 @@ class LoopConfig(_Settings):
     """Compile the model with ``torch.compile``."""
     channels_last: bool = False
     """Keep the channels of a position together in memory."""
+    recompute: bool = False
+    """Of HST: keep half and work the rest out again in the backward pass; slower, same weights."""
     deterministic: bool = True
     """Use deterministic algorithms where there are any; slower on a GPU."""
 
@@ -129,6 +131,8 @@ class TrainConfig(_Settings):
     def _check(self) -> "TrainConfig":
         if self.augment.crop > self.clip.size:
             raise ValueError(f"crop {self.augment.crop} does not fit into size {self.clip.size}")
+        if self.loop.recompute and self.model != "hst":
+            raise ValueError(f"recompute is of model 'hst' only; set it to false for {self.model}")
         if self.batch_size % self.loop.accumulation:
             raise ValueError(
                 f"batch_size {self.batch_size} cannot be cut into {self.loop.accumulation} parts"

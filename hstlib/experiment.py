@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import cv2
 import numpy as np
 import torch
@@ -168,6 +169,8 @@ def _run(config: TrainConfig, folder: Path, accelerator: Accelerator) -> Row:
         write_record(record, folder)
     seed_torch(config.seed, config.loop.deterministic)
     model = build_model(config.model, len(data.classes), config.backbone, config.reading)
+    if config.loop.recompute:
+        model.recompute()
 
     def validate(model: nn.Module) -> float:
         scores = _score(accelerator, model, validation, store, config)
@@ -321,9 +324,13 @@ def environment() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(torch.backends.cudnn.version()),
+        "accelerate": accelerate.__version__,
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name() if cuda else "cpu",
     }
 

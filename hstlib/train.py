@@ -119,6 +119,7 @@ def make_accelerator(device: str = "auto", loop: LoopConfig | None = None) -> Ac
     loop = loop or LoopConfig()
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device 'cuda': no GPU can be used here; choose 'auto' or 'cpu'")
+    torch.backends.cuda.matmul.allow_tf32 = True  # as torch's convolutions do by default
     # Accelerate keeps the settings of the first Accelerator of a process for all later ones.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(

@@ -33,6 +33,7 @@ def isolated(tmp_path, monkeypatch):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         yield
+    torch.backends.cuda.matmul.allow_tf32 = False
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
 

@@ -29,6 +29,7 @@ def test_rate_is_the_papers_unless_another_is_given(model, rate):
         {"learning_rate": 0},
         {"clip": {"num_frames": 15}},
         {"clip": {"sizes": 112}},
+        {"model": "c3d", "loop": {"recompute": True}},
     ],
     ids=str,
 )
