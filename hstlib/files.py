@@ -1,5 +1,6 @@
 """Files and folders that are either complete or not there."""
 
+import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,10 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock
 
 UNFINISHED = ".unfinished"
+REMEDY = (
+    "every process that hstlib starts reads the script that started it; in that script, calls of "
+    'hstlib belong under `if __name__ == "__main__":`'
+)
 
 
 @contextmanager
@@ -38,7 +43,14 @@ def complete(path: Path) -> Iterator[Path]:
 
 
 def lock(path: Path) -> BaseFileLock:
-    """Return a lock on making ``path``, for ``with``; the system frees it when its process dies."""
+    """Return a lock on making ``path``, for ``with``; the system frees it when its process dies.
+
+    Raises:
+        RuntimeError: In a process that runs its parent's script while it starts, where it would
+            wait for the lock of its parent, and that for it.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise RuntimeError(REMEDY)
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f".{path.name}.lock"))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import cv2
 
-from hstlib.processes import SECONDS_PER_FILE, process_pool, time_limit
+from hstlib.processes import SECONDS_PER_FILE, check_processes, process_pool, time_limit
 from hstlib.video import VideoError, inspect_video
 
 FILES_AT_ONCE = 256
@@ -41,6 +41,8 @@ def inspect_files(paths: Sequence[Path], workers: int) -> Iterator[tuple[Path, d
                         batch.remove(futures[future])
                         yield futures[future], future.result()
                 crashed = batch
+        if crashed:
+            check_processes()
         for path in crashed:  # one of them did it
             yield path, _inspect_alone(path)
 

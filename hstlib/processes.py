@@ -6,9 +6,12 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import cv2
+
+from hstlib.files import REMEDY
 
 SECONDS_PER_FILE = 600
 """A decoder that needs longer is taken to hang."""
@@ -18,6 +21,19 @@ def process_pool(workers: int) -> ProcessPoolExecutor:
     """Start processes for work with OpenCV, whose threads do not survive a fork."""
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, context, _start_worker)
+
+
+def check_processes() -> None:
+    """Tell a file that ends its process from a script that no process can be started for.
+
+    Raises:
+        RuntimeError: If none can be started; with the remedy.
+    """
+    try:
+        with process_pool(1) as pool:
+            pool.submit(os.getpid).result()
+    except BrokenProcessPool:
+        raise RuntimeError(f"no process can be started; {REMEDY}") from None
 
 
 def _start_worker() -> None:

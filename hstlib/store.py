@@ -33,7 +33,7 @@ from tqdm import tqdm
 from hstlib.config import ClipConfig
 from hstlib.files import UNFINISHED, complete, lock, remove_leftovers
 from hstlib.flow import flow_parameters, optical_flow
-from hstlib.processes import SECONDS_PER_FILE, process_pool, time_limit
+from hstlib.processes import SECONDS_PER_FILE, check_processes, process_pool, time_limit
 from hstlib.video import VideoError, clip_indices, read_video, window_starts
 
 INDEX, PROBLEMS = "index.json", "problems.json"
@@ -296,6 +296,7 @@ def _write_shards(plan: _Plan, numbers: list[int], workers: int) -> Iterator[int
                 left.remove(futures[future])
                 yield futures[future]
     except BrokenProcessPool:
+        check_processes()
         for number in sorted(left):
             _write_alone(plan, number)
             yield number

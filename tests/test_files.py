@@ -52,6 +52,26 @@ def test_removing_what_is_not_there_or_a_link_is_safe(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "from hstlib.demo import make_demo; make_demo(root / 'demo', 'demo-hmdb51')",
+        "from hstlib.inspection import inspect_files; list(inspect_files([root], 1))",
+        "from hstlib.config import ClipConfig; from hstlib.store import prepare_store; "
+        "prepare_store([root / 'a.avi'], ClipConfig(size=16), root / 'store')",
+    ],
+    ids=["demo", "inspection", "store"],
+)
+def test_a_script_that_every_process_would_run_again_is_told_the_remedy(tmp_path, call):
+    """Such a script would wait for itself, or have its files called broken."""
+    script = tmp_path / "script.py"
+    (tmp_path / "a.avi").touch()
+    script.write_text(f"from pathlib import Path\nroot = Path(__file__).parent\n{call}\n")
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    assert 'belong under `if __name__ == "__main__":`' in ran.stderr
+
+
 def test_the_lock_of_a_killed_process_is_free(tmp_path):
     code = "import os, sys; from pathlib import Path; from hstlib.files import lock\n"
     code += "lock(Path(sys.argv[1])).acquire(); os.kill(os.getpid(), 9)"
