@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from hstlib import store
+from hstlib import demo, store
 from hstlib.config import TrainConfig
 from hstlib.experiment import evaluated_checkpoint, run
 
@@ -158,6 +158,16 @@ def class_folders(tmp_path_factory) -> Path:
         write_video(root / "right" / f"seq{group:02d}_0.avi", frames)
         write_video(root / "left" / f"seq{group:02d}_1.avi", frames[::-1])
     return root
+
+
+@pytest.fixture(params=["demo-hmdb51", "demo-ucf101"])
+def drawn_corpus(request, tmp_path, inline_pool, monkeypatch) -> str:
+    """Name of a drawn corpus; every 25th of its videos lies in the data root."""
+    plan = f"_plan_{request.param.removeprefix('demo-')}"
+    whole = getattr(demo, plan)
+    monkeypatch.setattr(demo, plan, lambda root, seed: whole(root, seed)[::25])
+    demo.make_demo(tmp_path / "data-root" / request.param.replace("-", "/"), request.param)
+    return request.param
 
 
 @pytest.fixture(scope="session")

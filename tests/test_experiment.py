@@ -138,14 +138,9 @@ def test_an_unreadable_video_is_left_out_of_training_and_wrong_in_the_test(
     assert all(r.levelno == logging.WARNING and "left out: " in r.getMessage() for r in ending)
 
 
-@pytest.mark.parametrize("dataset", ["demo-hmdb51", "demo-ucf101"])
-def test_a_run_on_a_drawn_corpus_judges_by_kind(dataset, tmp_path, inline_pool, monkeypatch):
-    plan = f"_plan_{dataset.removeprefix('demo-')}"
-    whole = getattr(demo, plan)
-    monkeypatch.setattr(demo, plan, lambda root, seed: whole(root, seed)[::25])
-    demo.make_demo(tmp_path / "data-root" / dataset.replace("-", "/"), dataset)
+def test_a_run_on_a_drawn_corpus_judges_by_kind(drawn_corpus, tmp_path):
     config = TrainConfig(
-        dataset=dataset, model="hst", backbone="demo", epochs=1, batch_size=4, device="cpu",
+        dataset=drawn_corpus, model="hst", backbone="demo", epochs=1, batch_size=4, device="cpu",
         clip={"size": 16},
     )  # fmt: skip
     row = run(config, tmp_path / "results")

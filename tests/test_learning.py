@@ -12,6 +12,7 @@ from hstlib.demo import DemoClip, draw_clip
 from hstlib.evaluate import score_videos
 from hstlib.experiment import open_store, run
 from hstlib.results import load_rows
+from hstlib.train import TrainingError
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "results/published"
 
@@ -52,6 +53,19 @@ def test_direction_is_learned_on_unseen_groups(direction_run):
 def test_direction_falls_to_chance_with_the_frames_shuffled_in_time(direction_run):
     shuffled = [accuracy(direction_run, seed) for seed in range(6)]
     assert abs(np.mean(shuffled) - 0.5) < 0.15, shuffled
+
+
+def test_c3d_at_the_rate_the_paper_warns_of_stops(drawn_corpus, tmp_path):
+    """Section 4 met NaN at 0.1 with C3D, and took 0.0001; here the loss explodes first."""
+    config = TrainConfig(
+        dataset=drawn_corpus, model="c3d", backbone="demo", epochs=5, batch_size=8, device="cpu",
+        learning_rate=0.1, clip=ClipConfig(size=48),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match=r"epoch \d, step \d, at learning rate 0\.1") as error:
+        run(config, tmp_path / "results")
+    assert str(error.value).count(".avi") == 8
+    row = run(config.model_copy(update={"learning_rate": None}), tmp_path / "at the paper's rate")
+    assert row.config.rate == 1e-4 and max(epoch["loss"] for epoch in row.epochs) < 2.5
 
 
 @pytest.mark.parametrize("dataset", ["demo-hmdb51", "demo-ucf101"])

@@ -232,17 +232,6 @@ def test_a_loss_that_explodes_stops():
         fit(Explodes())
 
 
-def test_c3d_at_the_rate_the_paper_warns_of_stops():
-    """Section 4 met NaN at 0.1 with C3D; here the loss explodes before it is NaN."""
-    torch.manual_seed(0)
-    data = Clips(count=16, size=16, frames=16)
-    with pytest.raises(TrainingError, match="learning rate 0.1; lower it"):
-        fit(C3D(4, "demo"), data, epochs=20, batch_size=8, learning_rate=0.1)
-    torch.manual_seed(0)
-    records = fit(C3D(4, "demo"), data, epochs=4, batch_size=8, learning_rate=1e-4)
-    assert all(record.loss < 2 for record in records)
-
-
 def weights(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
