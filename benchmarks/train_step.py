@@ -102,18 +102,18 @@ class Step:
         self.optimiser.step()
 
 
-def seconds(works: list[Callable], options: argparse.Namespace) -> np.ndarray:
+def seconds(works: list[Callable], turns: int) -> np.ndarray:
     """Time works, which take turns: on one thread by processor time, on a GPU by its events."""
-    for work in works * max(1, options.steps // 3):
+    for work in works * max(1, turns // 3):
         work()
     marks = [_mark()]
-    for work in works * options.steps:
+    for work in works * turns:
         work()
         marks.append(_mark())
     if CUDA:
         torch.cuda.synchronize()
         marks = np.cumsum([0, *(a.elapsed_time(b) / 1000 for a, b in pairwise(marks))])
-    return np.diff(marks).reshape(options.steps, len(works)).T
+    return np.diff(marks).reshape(turns, len(works)).T
 
 
 def _mark() -> torch.cuda.Event | float:
@@ -124,17 +124,17 @@ def _mark() -> torch.cuda.Event | float:
     return event
 
 
-def matrix_rate(dtype: str, options: argparse.Namespace) -> float:
+def matrix_rate(dtype: str) -> float:
     """Measure operations per second of a large product of random matrices, at its best."""
     size = 8192 if CUDA else 1024
     a, b = (torch.randn(size, size, device=DEVICE).to(getattr(torch, dtype)) for _ in "ab")
-    return 2 * size**3 / float(seconds([lambda: a @ b], options).min())
+    return 2 * size**3 / float(seconds([lambda: a @ b], 30).min())
 
 
-def copy_rate(options: argparse.Namespace) -> float:
+def copy_rate() -> float:
     """Measure bytes per second, read and written, of a large copy, at its best."""
     a, b = torch.empty(2, 2**30 if CUDA else 2**26, device=DEVICE).fill_(1)
-    return 2 * a.nbytes / float(seconds([lambda: b.copy_(a)], options).min())
+    return 2 * a.nbytes / float(seconds([lambda: b.copy_(a)], 30).min())
 
 
 def describe(name: str, options: argparse.Namespace) -> dict:
@@ -208,7 +208,7 @@ def _measure(group, model, options, rates, found, first) -> None:
     name = model["model"]
     batch = pick_batch(name, VARIANTS[group[0]], options)
     steps = [Step(name, VARIANTS[key], batch, options) for key in group]
-    taken = seconds(steps, options) / batch
+    taken = seconds(steps, options.steps) / batch
     first += [] if first else [taken[0]]
     for key, step, clip in zip(group, steps, taken, strict=True):
         row = {"model": name, "variant": key, "batch": batch}
@@ -253,7 +253,7 @@ def infer(step: Step, options: argparse.Namespace) -> np.ndarray:
     if "compiled" in step.how and CUDA:
         step.run = torch.compile(step.network, mode="reduce-overhead", dynamic=False)
     with torch.inference_mode():
-        return seconds([step.forward], options)[0]
+        return seconds([step.forward], options.steps)[0]
 
 
 def _digits(value: float) -> float:
@@ -291,8 +291,8 @@ def main() -> None:
     print("" if PEERS else "torchvision is not installed: its models are left out")
     torch.backends.cuda.matmul.allow_tf32 = True  # as in training
     device = torch.cuda.get_device_name() if CUDA else "cpu"
-    rates = {name: matrix_rate(name, options) for name in ("float32", "bfloat16")}
-    rates["copies"] = copy_rate(options)
+    rates = {name: matrix_rate(name) for name in ("float32", "bfloat16")}
+    rates["copies"] = copy_rate()
     content = {
         "device": DEVICE.type,
         "hardware": device if CUDA else hardware().partition(", one thread")[0],

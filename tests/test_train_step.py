@@ -120,7 +120,7 @@ def test_ratios_are_taken_within_a_turn(benchmark, monkeypatch):
     monkeypatch.setattr(benchmark.time, "process_time", lambda: next(clock))
     calls = []
     works = [lambda: calls.append("a"), lambda: calls.append("b")]
-    taken = benchmark.seconds(works, type("Options", (), {"steps": 2}))
+    taken = benchmark.seconds(works, 2)
     assert taken.tolist() == [[1, 10], [2, 20]]
     assert "".join(calls) == "ab" + "abab"  # to warm up, and timed
 
@@ -172,7 +172,7 @@ def test_on_a_gpu_the_time_is_that_between_events(benchmark, monkeypatch):
     monkeypatch.setattr(benchmark, "CUDA", True)
     monkeypatch.setattr(benchmark, "_mark", FakeEvent)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    taken = benchmark.seconds([bool], type("Options", (), {"steps": 3}))
+    taken = benchmark.seconds([bool], 3)
     np.testing.assert_allclose(taken, [[0.002, 0.003, 0.004]])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hstlib.config import AugmentConfig, ClipConfig, TrainConfig
+from hstlib.config import AugmentConfig, ClipConfig, LoopConfig, TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PLANS = sorted(path.stem for path in (ROOT / "workflow/params").glob("*.yaml"))
@@ -50,7 +50,8 @@ def test_profile_settings_are_valid(profile):
             merged = {**p["train"], "model": model, **settings, **corpus}
             clip = {key: merged.pop(key) for key in ClipConfig.model_fields if key in merged}
             change = {key: merged.pop(key) for key in AugmentConfig.model_fields if key in merged}
-            TrainConfig(clip=ClipConfig(**clip), augment=AugmentConfig(**change), **merged)
+            loop = {key: merged.pop(key) for key in LoopConfig.model_fields if key in merged}
+            TrainConfig(clip=clip, augment=change, loop=loop, **merged)
 
 
 def test_paper_profile_is_the_paper():
