@@ -30,8 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hstlib.architecture import kept_memory, training_traffic
 from hstlib.hst import NUM_FRAMES
-from hstlib.models import MODELS, build_model
-from hstlib.train import lay_channels_last
+from hstlib.models import MODELS, build_model, lay_channels_last
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hstlib.config import TrainConfig
 from hstlib.datasets import VideoSet
 from hstlib.files import complete
-from hstlib.models import build_model
+from hstlib.models import build_model, lay_channels_last
 
 
 def save_checkpoint(
@@ -52,6 +52,8 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainCo
         load_model(model, str(path), device=device)
     except RuntimeError as error:
         raise ValueError(f"{path}: not a checkpoint of hstlib as it is now ({error})") from error
+    if config.loop.channels_last:
+        lay_channels_last(model)
     return model.to(device).eval(), config, classes
 
 

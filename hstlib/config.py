@@ -82,8 +82,8 @@ class LoopConfig(_Settings):
     """Decay of the running average of the weights that is evaluated in their place; 0: none."""
     compile: bool = False
     """Compile the model with ``torch.compile``."""
-    channels_last: bool = False
-    """Keep the channels of a position together in memory."""
+    channels_last: bool = True
+    """Keep the channels of a position together in memory, which is faster."""
     recompute: bool = False
     """Of HST: keep half and work the rest out again in the backward pass; slower, same weights."""
     deterministic: bool = True

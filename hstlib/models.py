@@ -1,5 +1,6 @@
 """The models by name."""
 
+import torch
 from torch import nn
 
 from hstlib.ablation import change_reading
@@ -29,3 +30,11 @@ def build_model(model: str, num_classes: int, backbone: str, reading: str = "pap
     elif reading != "paper":
         raise ValueError(f"reading {reading!r} is one of HST; {model} has 'paper' only")
     return built
+
+
+def lay_channels_last(model: nn.Module) -> None:
+    """Lay the weights of convolutions, of 2-D and 3-D ones alike, with their channels last."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if layout := layouts.get(parameter.ndim):
+            parameter.data = parameter.data.contiguous(memory_format=layout)

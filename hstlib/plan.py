@@ -13,11 +13,12 @@ from hstlib.config import TrainConfig, project_root
 TRAINING_VIDEOS = {"hmdb51": 3570, "ucf101": 9537}
 """Of split 1; the others differ by 1 %."""
 VARIANTS = {
-    ("fp32", False): "float32",
-    ("bf16", False): "bfloat16",
-    ("bf16", True): "compiled",
+    ("fp32", True, False): "channels last",
+    ("fp32", False, False): "float32",
+    ("bf16", True, False): "bfloat16",
+    ("bf16", True, True): "compiled",
 }
-"""Of ``benchmarks/train_step.py``, by a run's precision and whether it compiles the model."""
+"""Of ``benchmarks/train_step.py``, by a run's precision, channels_last and compile_model."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,8 @@ class _Measured:
 
 def _find(run: dict[str, Any], device: str, folder: Path | None) -> _Measured | None:
     """Return the measurement of a run's step on a kind of device, if there is one."""
-    variant = VARIANTS.get((run.get("precision", "fp32"), run.get("compile_model", False)))
+    how = run.get("precision", "fp32"), run.get("channels_last", True)
+    variant = VARIANTS.get((*how, run.get("compile_model", False)))
     folder = folder or project_root() / "benchmarks/results"
     for path in sorted(folder.glob("train_step_*.json")) if not run.get("recompute") else ():
         content = json.loads(path.read_text())

@@ -24,6 +24,7 @@ from hstlib.checkpoint import TrainingState, load_state, save_state
 from hstlib.config import LoopConfig, TrainConfig
 from hstlib.datasets import VideoDataset, normalise
 from hstlib.files import complete
+from hstlib.models import lay_channels_last
 
 log = logging.getLogger("hstlib")
 
@@ -128,14 +129,6 @@ def make_accelerator(device: str = "auto", loop: LoopConfig | None = None) -> Ac
         gradient_accumulation_steps=loop.accumulation,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
     )
-
-
-def lay_channels_last(model: nn.Module) -> None:
-    """Lay the weights of convolutions, of 2-D and 3-D ones alike, with their channels last."""
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for parameter in model.parameters():
-        if layout := layouts.get(parameter.ndim):
-            parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 def schedule_factor(schedule: str, epoch: int, epochs: int) -> float:

@@ -37,7 +37,7 @@ MODEL = {
 
 
 def measured(folder: Path, device: str, size: int = 224, model: str = "hst", **row) -> Path:
-    first = {"model": model, "variant": "float32", "clips_per_second": 50}
+    first = {"model": model, "variant": "channels last", "clips_per_second": 50}
     content = {
         "device": device,
         "settings": {"backbone": "resnet21", "size": size},

@@ -301,16 +301,16 @@ def test_smoothed_labels_raise_the_smallest_loss():
     assert smooth[-1].train_top1 == 1.0
 
 
-@pytest.mark.parametrize("loop", [{"channels_last": True}, {"deterministic": False}])
+@pytest.mark.parametrize("loop", [{"channels_last": False}, {"deterministic": False}])
 def test_settings_for_speed_do_not_change_the_weights(loop):
     torch.testing.assert_close(trained(loop=loop), trained())
 
 
 @pytest.mark.parametrize("kind", [HST, C3D, R2Plus1D, R3D])
-def test_weights_of_every_model_can_lie_with_the_channels_last(kind):
+def test_weights_of_every_model_lie_with_the_channels_last(kind):
     torch.manual_seed(0)
     model = kind(4, "demo")
-    fit(model, Clips(count=4, size=16, frames=16), epochs=1, loop={"channels_last": True})
+    fit(model, Clips(count=4, size=16, frames=16), epochs=1)
     for parameter in model.parameters():
         if parameter.ndim in (4, 5):
             assert parameter.movedim(1, -1).is_contiguous()
