@@ -16,7 +16,7 @@ from hstlib.datasets import Sample, carve_validation, load_dataset
 from hstlib.evaluate import score_videos, summarise
 from hstlib.experiment import environment, evaluated_checkpoint, kind_accuracy, open_store, run
 from hstlib.metrics import count_parameters
-from hstlib.models import build_model
+from hstlib.models import build_model, lay_channels_last
 from hstlib.results import load_rows, write_row
 
 
@@ -71,6 +71,7 @@ def test_a_checkpoint_gives_the_rows_accuracy(finished_run, in_its_data_root):
 @pytest.mark.parametrize("name", ["hst", "c3d", "r2plus1d", "r3d"])
 def test_a_checkpoint_gives_identical_predictions(name, class_folders, tmp_path):
     model = build_model(name, 2, "demo")
+    lay_channels_last(model)  # as in training
     clips, flow = torch.randn(2, 3, 16, 16, 16), torch.randn(2, 2, 16, 16, 16)
     model(clips, flow)  # moves the running statistics
     path = tmp_path / "new" / "a.safetensors"
