@@ -57,7 +57,7 @@ def block_diagram(module: nn.Module, inputs: dict[str, Tensor]) -> list[Block]:
 def _add(node: torch.fx.Node, blocks: dict[str, Block], owner: dict[str, str]) -> None:
     """Put a graph node into the box of its child module, of its source, or of its own."""
     sources = [owner[source.name] for source in node.all_input_nodes if source.name in owner]
-    operator = str(getattr(node.target, "__name__", node.target)).split(".")[0]
+    operator = str(getattr(node.target, "__name__", node.target)).split(".")[0].rstrip("_")
     stack = list(node.meta.get("nn_module_stack", {}).items())
     if len(stack) > 1:
         key, (path, kind) = stack[1]

@@ -27,6 +27,10 @@ def test_the_shared_weight_is_drawn_for_both_of_its_terms(unit_blocks):
     assert sum(block.label == "weight\nConv2d" for block in unit_blocks) == 2
 
 
+def test_an_operator_in_place_is_named_as_any_other(unit_blocks):
+    assert "leaky_relu" in {block.label for block in unit_blocks}
+
+
 def test_boxes_are_fed_by_boxes_above_them(unit_blocks):
     seen = set()
     for block in unit_blocks:
