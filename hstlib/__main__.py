@@ -184,7 +184,7 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
     from hstlib.evaluate import average_views, score_views, summarise
     from hstlib.experiment import open_dataset, open_store
 
-    model, config, classes = load_checkpoint(checkpoint)
+    model, config, classes = load_checkpoint(checkpoint, _device())
     data = open_dataset(config, data_dir)
     check_split(checkpoint, data)
     store = open_store(data, config.clip)
@@ -196,16 +196,16 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
 
 @app.command
 def predict(
-    checkpoint: Positional[Path],
     videos: Positional[list[Path]],
+    checkpoint: Path,
     top: int = 5,
     annotated: Path | None = None,
 ) -> None:
     """Classify video files.
 
     Args:
-        checkpoint: A .safetensors file written by train.
         videos: The files.
+        checkpoint: A .safetensors file written by train.
         top: How many classes to print for each.
         annotated: Gets a copy of the one video with the answer on it: .mp4, .webm, .avi or .gif.
     """
@@ -218,7 +218,7 @@ def predict(
         if len(videos) != 1:
             raise ValueError(f"--annotated {annotated} takes one video, not {len(videos)}")
         check_target(videos[0], annotated)
-    model, config, classes = load_checkpoint(checkpoint)
+    model, config, classes = load_checkpoint(checkpoint, _device())
     failed = 0
     for path in videos:
         try:
@@ -251,6 +251,12 @@ def export(checkpoint: Positional[Path], onnx: Positional[Path | None] = None) -
     path = onnx or checkpoint.with_suffix(".onnx")
     export_onnx(path, model, config, classes)
     print(path)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def main() -> None:

@@ -90,7 +90,10 @@ def test_a_missing_demo_corpus_says_how_to_draw_it(cli):
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict"])
 def test_a_missing_checkpoint_is_one_line(cli, tmp_path, verb):
-    arguments = [tmp_path / "none.safetensors", *([tmp_path / "a.avi"] * (verb == "predict"))]
+    checkpoint = tmp_path / "none.safetensors"
+    arguments = [checkpoint]
+    if verb == "predict":
+        arguments = [tmp_path / "a.avi", "--checkpoint", checkpoint]
     assert "no such checkpoint" in one_line_error(cli, verb, *arguments)
 
 
@@ -132,7 +135,7 @@ def test_evaluate_refuses_other_classes(
 
 def test_predict_prints_a_line_per_video(cli, finished_run, class_folders):
     videos = sorted(class_folders.rglob("*.avi"))[:2]
-    lines = cli("predict", finished_run.checkpoint, *videos, "--top", 2)
+    lines = cli("predict", *videos, "--checkpoint", finished_run.checkpoint, "--top", 2)
     assert len(lines) == 2
     for line, video in zip(lines, videos, strict=True):
         path, *guesses = line.split("  ")
@@ -148,7 +151,7 @@ def test_predict_goes_on_after_a_file_that_cannot_be_used(
     (tmp_path / "empty.avi").touch()
     good = next(class_folders.rglob("*.avi"))
     with pytest.raises(SystemExit) as ended:
-        cli("predict", finished_run.checkpoint, tmp_path / "empty.avi", good)
+        cli("predict", tmp_path / "empty.avi", good, "--checkpoint", finished_run.checkpoint)
     out, err = capsys.readouterr()
     assert ended.value.code == "1 of 2 files cannot be used"
     assert out.startswith(str(good)) and len(out.splitlines()) == 1

@@ -178,7 +178,10 @@ def test_predict_writes_its_answer_onto_the_video(
     video = next(class_folders.rglob("*.avi"))
     given = []
     monkeypatch.setattr(overlay, "annotate_video", lambda *answer: given.append(answer))
-    call(monkeypatch, "predict", finished_run.checkpoint, video, "--annotated", tmp_path / "a.gif")
+    call(
+        monkeypatch, "predict", video, "--checkpoint", finished_run.checkpoint,
+        "--annotated", tmp_path / "a.gif",
+    )  # fmt: skip
     path, first, _ = capsys.readouterr().out.split("  ")
     ((source, target, label, probability),) = given
     assert (source, target, f"{label} {probability:.3f}") == (video, tmp_path / "a.gif", first)
@@ -188,11 +191,14 @@ def test_predict_annotates_one_video_only(finished_run, class_folders, tmp_path,
     videos = sorted(class_folders.rglob("*.avi"))[:2]
     with pytest.raises(SystemExit, match="a.mp4 takes one video, not 2"):
         call(
-            monkeypatch, "predict", finished_run.checkpoint, *videos,
+            monkeypatch, "predict", *videos, "--checkpoint", finished_run.checkpoint,
             "--annotated", tmp_path / "a.mp4",
         )  # fmt: skip
 
 
 def test_predict_refuses_a_suffix_before_it_loads_anything(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=r"a\.mov: suffix '\.mov' is none of"):
-        call(monkeypatch, "predict", "no.safetensors", "no.avi", "--annotated", tmp_path / "a.mov")
+        call(
+            monkeypatch, "predict", "no.avi", "--checkpoint", "no.safetensors",
+            "--annotated", tmp_path / "a.mov",
+        )  # fmt: skip
