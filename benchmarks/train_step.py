@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hstlib.architecture import kept_memory, training_traffic
 from hstlib.hst import NUM_FRAMES
 from hstlib.models import MODELS, build_model, lay_channels_last
+from hstlib.train import choose_algorithms
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "tests"))
@@ -42,13 +43,15 @@ CLASSES = 51
 PEERS = ("r3d_18", "r2plus1d_18", "mc3_18") if importlib.util.find_spec("torchvision") else ()
 
 # plain: HST's twin of unfolded 1x3x3 Conv3d. last: clips and weights lie with the channels last.
-# bf16: autocast. compiled: torch.compile. fused: Adam as one kernel. recompute: HST's units work
-# out again in the backward pass what they did not keep.
+# same: deterministic algorithms, not the fastest. bf16: autocast. compiled: torch.compile. fused:
+# Adam as one kernel. recompute: HST's units work out again in the backward pass what they did not
+# keep.
 VARIANTS = {
     "plain": {"plain"},
     "plain, channels last": {"plain", "last"},
     "float32": set(),
     "channels last": {"last"},
+    "deterministic": {"last", "same"},
     "bfloat16": {"last", "bf16"},
     "recomputed": {"last", "bf16", "recompute"},
     "compiled": {"last", "bf16", "compiled"},
@@ -95,6 +98,7 @@ class Step:
 
     def __call__(self) -> None:
         """Forward, loss, backward, Adam; nothing is looked at."""
+        choose_algorithms("same" in self.how)
         loss = functional.cross_entropy(self.forward().float(), self.labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -275,7 +279,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=48, help="of the frames, in pixels")
     parser.add_argument("--batch", type=int, default=16, help="clips")
     parser.add_argument("--memory", type=float, help="GB: the largest batch within, on a GPU")
-    names, variants = [*MODELS, *PEERS], [*VARIANTS][: None if CUDA else 6]
+    names, variants = [*MODELS, *PEERS], [*VARIANTS][: None if CUDA else -2]
     parser.add_argument("--models", nargs="+", default=names, choices=names)
     parser.add_argument("--variants", nargs="+", default=variants, choices=[*VARIANTS])
     parser.add_argument("--steps", type=int, default=30 if CUDA else 9, help="after a third more")

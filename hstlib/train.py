@@ -100,8 +100,13 @@ class EpochOrder(Sampler[int]):
 
 
 def seed_torch(seed: int, deterministic: bool = True) -> None:
-    """Seed torch, and choose deterministic algorithms where there are any, or the fastest ones."""
+    """Seed torch, and choose its algorithms."""
     torch.manual_seed(seed)
+    choose_algorithms(deterministic)
+
+
+def choose_algorithms(deterministic: bool) -> None:
+    """Take deterministic algorithms where there are any, or the fastest ones."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic
