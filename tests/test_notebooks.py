@@ -59,6 +59,30 @@ def test_every_notebook_is_in_the_book():
     assert [path.stem for path in NOTEBOOKS if f"notebooks/{path.stem}\n" not in toc] == []
 
 
+def test_training_notebook_trains_in_several_processes(class_folders, tmp_path):
+    papermill.execute_notebook(
+        ROOT / "notebooks/06_train.ipynb",
+        tmp_path / "out.ipynb",
+        parameters={
+            "dataset": "folder",
+            "data_dir": str(class_folders),
+            "model": "r3d",
+            "size": 16,
+            "batch_size": 4,
+            "num_processes": 2,
+            "device": "cpu",
+            "results_dir": str(tmp_path / "results"),
+        },
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=ROOT,
+    )
+    (row,) = load_rows(tmp_path / "results")
+    outputs = "".join(str(cell["outputs"]) for cell in code_cells(read(tmp_path / "out.ipynb")))
+    assert "Launching training on 2" in outputs
+    assert len(row.epochs) == 1 and (row.train_videos, row.test["videos"]) == (8, 4)
+
+
 @pytest.fixture(scope="module")
 def real_run(tmp_path_factory):
     """Train on real video, as a user would: papermill, a folder of class folders."""
