@@ -39,7 +39,7 @@ class GPU:
 # Copies at 4.3 TB/s and bfloat16 products at 790 TFLOP/s were measured on an H200; TF32, which
 # convolutions and products in float32 are there, has half of bfloat16's rate by the datasheet.
 H200 = GPU("H200", 395, 4.3)
-# By the datasheet; section 4: "Four-way Tesla P100 GPU is used ... for two days on average".
+# The paper's GPU, by its datasheet.
 P100 = GPU("P100", 10.6, 0.732)
 
 
