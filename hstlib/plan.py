@@ -139,15 +139,14 @@ def _find(run: dict[str, Any], device: str, folder: Path | None) -> _Measured | 
     """Return the measurement of a run's step on a kind of device, if there is one."""
     how = run.get("precision", "fp32"), run.get("channels_last", True)
     variant = VARIANTS.get((*how, run.get("compile_model", False)))
+    if run.get("recompute"):
+        return None  # it is measured in bfloat16 only
+    wanted = device, run["backbone"], run.get("crop") or run["size"]
     folder = folder or project_root() / "benchmarks/results"
-    for path in sorted(folder.glob("train_step_*.json")) if not run.get("recompute") else ():
+    for path in sorted(folder.glob("train_step_*.json")):
         content = json.loads(path.read_text())
         settings = content["settings"]
-        if (device, run["backbone"], run["size"]) != (
-            content["device"],
-            settings["backbone"],
-            settings["size"],
-        ):
+        if wanted != (content["device"], settings["backbone"], settings["size"]):
             continue
         for row in content["training"]:
             if (row["model"], row["variant"]) == (run["model"], variant) and "error" not in row:
@@ -203,7 +202,7 @@ def describe_cost(runs: Iterable[dict[str, Any]], folder: Path | None = None) ->
         if table[name].notna().any()
     ]
     total = f"{table['runs'].sum()} training runs; " + (
-        "; ".join(parts) or "no step of theirs was measured (benchmarks/train_step.py)"
+        "; ".join(parts) or "their hours are not known (benchmarks/train_step.py)"
     )
     return f"{shown.to_string()}\n{total}"
 

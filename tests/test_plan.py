@@ -107,6 +107,7 @@ def test_precision_and_recomputation_choose_the_measurement(tmp_path):
     compiled = RUN | {"precision": "bf16", "compile_model": True}
     assert measured_hours(compiled, folder) is not None
     assert measured_hours(compiled | {"recompute": True}, folder) is None
+    assert measured_hours(compiled | {"size": 256, "crop": 224}, folder) is not None
     assert kept_gigabytes(compiled, folder) is None
 
 
@@ -132,9 +133,7 @@ def test_cost_is_summed_by_model_and_says_what_is_not_known(tmp_path):
 
 def test_without_a_measurement_there_are_no_hours(tmp_path):
     text = describe_cost([RUN], tmp_path)
-    assert text.endswith(
-        "1 training runs; no step of theirs was measured (benchmarks/train_step.py)"
-    )
+    assert text.endswith("1 training runs; their hours are not known (benchmarks/train_step.py)")
 
 
 def test_every_run_of_the_papers_plan_has_an_estimate():
