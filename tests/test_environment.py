@@ -2,9 +2,11 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -33,6 +35,14 @@ def test_every_dependency_is_pinned_within_its_range():
         for operator, bound in re.findall(r"(>=|<)([\w.]+)", requirement):
             ours, theirs = version_tuple(pinned[name]), version_tuple(bound)
             assert ours >= theirs if operator == ">=" else ours < theirs, requirement
+
+
+def test_every_pinned_version_runs_on_the_lowest_python():
+    lowest = PROJECT["requires-python"].removeprefix(">=") + ".0"
+    for package in distributions():
+        wanted = package.metadata["Requires-Python"]
+        if constraints().get(name_of(package.name)) == package.version and wanted:
+            assert SpecifierSet(wanted).contains(lowest), f"{package.name} {package.version}"
 
 
 def test_conda_environment_installs_the_project_with_the_same_constraints():
