@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from hstlib.architecture import kept_memory, training_traffic
 from hstlib.hst import NUM_FRAMES
 from hstlib.models import MODELS, build_model, lay_channels_last
+from hstlib.plan import roofline
 from hstlib.train import choose_algorithms
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -231,12 +232,6 @@ def _measure(group, model, options, rates, found, first) -> None:
         speed = as_speed(infer(step, options) / batch, batch, model["gflop_inference"], rate)
         latency = {"latency_milliseconds": _digits(1000 * np.median(one))}
         _report(found["inference"], row | latency | speed)
-
-
-def roofline(model: dict, batch: int, gflops: float, gigabytes: float) -> float:
-    """Return the seconds of a float32 step whose arithmetic and traffic run at these rates."""
-    moved = batch * model["moved_gigabytes_float32"] + model["moved_gigabytes_per_step"]
-    return batch * model["gflop_training"] / gflops + moved / gigabytes
 
 
 def as_speed(clip: np.ndarray, batch: int, gflop: float, rate: float) -> dict[str, float]:

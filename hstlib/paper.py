@@ -38,9 +38,6 @@ PAPER_ROWS = (
 )
 
 MODEL_TITLES = {row.model: row.title for row in PAPER_ROWS}
-
-GPUS, DAYS = 4, 2
-"""Of a training run on average, section 4; the GPUs are Tesla P100."""
 BACKBONE_TITLES = {"resnet21": "ResNet-21", "vgg13": "VGG-13", "demo": "demo"}
 DATASET_TITLES = {
     "hmdb51": "HMDB51",
@@ -48,6 +45,9 @@ DATASET_TITLES = {
     "demo-hmdb51": "drawn, HMDB51-like",
     "demo-ucf101": "drawn, UCF101-like",
 }
+
+GPUS, DAYS = 4, 2
+"""Of a training run on average, section 4; the GPUs are Tesla P100."""
 
 
 @dataclass(frozen=True)

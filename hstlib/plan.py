@@ -111,11 +111,22 @@ def estimated_hours(run: dict[str, Any], gpu: GPU, folder: Path | None = None) -
     found = _find(run, "cpu", folder)
     if not found or "times_roofline" not in found.row:
         return None
-    arithmetic = run["batch_size"] * found.model["gflop_training"] / 1e3
-    moved = run["batch_size"] * found.model["moved_gigabytes_float32"]
-    moved += found.model["moved_gigabytes_per_step"]
-    ideal = arithmetic / gpu.teraflops + moved / 1e3 / gpu.terabytes
+    rates = 1e3 * gpu.teraflops, 1e3 * gpu.terabytes
+    ideal = roofline(found.model, run["batch_size"], *rates)
     return _hours(run, found.row["times_roofline"] * ideal)
+
+
+def roofline(model: dict[str, Any], batch: int, gflops: float, gigabytes: float) -> float:
+    """Return the seconds of a float32 step whose arithmetic and traffic run at given rates.
+
+    Args:
+        model: What ``benchmarks/train_step.py`` counted of it.
+        batch: Clips.
+        gflops: Of matrix products, per second.
+        gigabytes: Read and written, per second.
+    """
+    moved = batch * model["moved_gigabytes_float32"] + model["moved_gigabytes_per_step"]
+    return batch * model["gflop_training"] / gflops + moved / gigabytes
 
 
 def kept_gigabytes(run: dict[str, Any], folder: Path | None = None) -> float | None:

@@ -132,8 +132,10 @@ def test_kept_memory_is_what_a_real_step_keeps():
     assert sum(kept_memory(partial(HST, 5, "demo"), 48).values()) == pytest.approx(real, rel=0.02)
 
 
-@pytest.mark.parametrize(("recompute", "gigabytes"), [(False, 4), (True, 2)])
-def test_a_clip_at_the_papers_size_keeps_little(recompute, gigabytes):
+@pytest.mark.parametrize(
+    ("recompute", "gigabytes", "temporal"), [(False, 4, 0.01), (True, 2, 0.02)]
+)
+def test_a_clip_at_the_papers_size_keeps_little(recompute, gigabytes, temporal):
     def build() -> HST:
         model = HST(51, "resnet21")
         if recompute:
@@ -144,4 +146,4 @@ def test_a_clip_at_the_papers_size_keeps_little(recompute, gigabytes):
     assert max(kept, key=kept.get) == "stage 2"
     assert sum(kept.values()) < gigabytes * 1e9
     # the temporal branch has 608 channels, but on the grid of S only
-    assert kept["temporal"] < 0.02 * sum(kept.values())
+    assert kept["temporal"] < temporal * sum(kept.values())
