@@ -1,14 +1,11 @@
-"""Does the choice of decoder matter? OpenCV beside PyAV on real clips.
+"""Compare the frames that OpenCV and PyAV decode from real videos.
 
-Run `python benchmarks/decoders.py --data <folder of the real clips>`; it writes
-benchmarks/results/decoders.json, which notebooks/11_flow reads: one line per data set, and
-nothing that names or shows a clip.
+The chapter on flow, notebooks/13_flow.ipynb, reads the results: one row per data set, without names
+or frames of videos.
 """
 
-import argparse
 import re
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +13,9 @@ import av
 import cv2
 import numpy as np
 from av import library_versions
-from flow import RESULTS, hardware, write
+from common import RESULTS, argument_parser, cpu_seconds, hardware, write
 
-from hstlib.video import read_video, resize_frame
+from hstlib.data.video import read_video, resize_frame
 
 DATA_SETS = {
     "HMDB51": "hmdb51/hmdb51_org/*/*.avi",
@@ -26,32 +23,32 @@ DATA_SETS = {
     "UT-Interaction": "ut_interaction/videos/*/*.avi",
     "Kinetics": "kinetics/*.mp4",
 }
-FPS, SIZE = 16, 224  # of the paper's clips
+FPS, SIZE = 16, 224  # the paper's frame rate in Hz and frame size in pixels
 REPETITIONS = 3
-LEVELS = np.arange(256)
+GREY_LEVELS = np.arange(256)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """All frames of a file, and what its container says about them.
+    """All frames of a file, and what its container states about them.
 
     Attributes:
-        frames: RGB, uint8, (H, W, 3) each, in the order that the decoder gives.
+        frames: RGB uint8 frames (H, W, 3), in the order of decoding.
         fps: Frame rate of the file, in Hz.
         announced: Number of frames in the header.
-        stamps: When each frame is shown, in seconds; known to PyAV.
-        decoded_at: When each frame's packet is due, in seconds or NaN; known to PyAV.
+        timestamps: Presentation time of each frame, in seconds; PyAV only.
+        packet_times: Decoding time of each frame's packet, in seconds or NaN; PyAV only.
     """
 
     frames: list[np.ndarray]
     fps: float
     announced: int
-    stamps: np.ndarray | None = None
-    decoded_at: np.ndarray | None = None
+    timestamps: np.ndarray | None = None
+    packet_times: np.ndarray | None = None
 
 
 def decode_opencv(path: Path) -> Decoded:
-    """Decode as :mod:`hstlib.video` does, but keep every frame at its own size."""
+    """Decode as :mod:`hstlib.data.video` does, but keep every frame at its original size."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     frames = []
     while capture.grab():
@@ -61,115 +58,130 @@ def decode_opencv(path: Path) -> Decoded:
 
 
 def decode_pyav(path: Path) -> Decoded:
-    """Decode with PyAV; some AVI files hold tags that are no UTF-8, which it must ignore."""
-    with av.open(str(path), metadata_errors="ignore") as container:
+    """Decode with PyAV."""
+    with _open(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
-        frames, stamps, due = [], [], []
+        frames, timestamps, packet_times = [], [], []
         for frame in container.decode(stream):
             frames.append(frame.to_ndarray(format="rgb24"))
-            stamps.append(frame.time)
-            due.append(np.nan if frame.dts is None else float(frame.dts * frame.time_base))
+            timestamps.append(frame.time)
+            packet_times.append(np.nan if frame.dts is None else float(frame.dts * frame.time_base))
         fps, announced = float(stream.average_rate), stream.frames
-    return Decoded(frames, fps, announced, np.array(stamps), np.array(due))
+    return Decoded(frames, fps, announced, np.array(timestamps), np.array(packet_times))
 
 
 def empty_packets(path: Path) -> int:
     """Count the packets of one byte, which XviD writes while it waits for a B-frame."""
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with _open(path) as container:
         return sum(packet.size == 1 for packet in container.demux())
 
 
-def chosen_by_count(count: int, source_fps: float, fps: float = FPS) -> np.ndarray:
-    """Return which frames are nearest to 0, 1/fps ... seconds if frame i is at i/source_fps."""
+def _open(path: Path) -> av.container.InputContainer:
+    return av.open(str(path), metadata_errors="ignore")  # some AVI files have tags not in UTF-8
+
+
+def indices_by_count(num_frames: int, source_fps: float, fps: float = FPS) -> np.ndarray:
+    """Return the frames nearest to 0, 1/fps, ... seconds, if frame i is at i/source_fps."""
     step = source_fps / fps
-    indices = (np.arange(int(count / step) + 2) * step + 0.5).astype(int)
-    return indices[indices < count]
+    indices = (np.arange(int(num_frames / step) + 2) * step + 0.5).astype(int)
+    return indices[indices < num_frames]
 
 
-def chosen_by_stamp(stamps: np.ndarray, length: int, fps: float = FPS) -> np.ndarray:
-    """Return which frames are nearest to 0, 1/fps ... seconds after the first, by their stamps."""
-    wanted = np.arange(length) / fps
-    distance = np.abs((stamps - stamps[0])[:, None] - wanted).round(6)
-    return len(stamps) - 1 - distance[::-1].argmin(0)  # of two equally near the later one
+def indices_by_timestamp(timestamps: np.ndarray, length: int, fps: float = FPS) -> np.ndarray:
+    """Return the frames whose timestamps are nearest to 0, 1/fps, ... seconds after the first.
+
+    Args:
+        timestamps: Presentation times in seconds, shape (T,).
+        length: Number of indices to return.
+        fps: Frame rate of the result, in Hz.
+    """
+    targets = np.arange(length) / fps
+    distances = np.abs((timestamps - timestamps[0])[:, None] - targets).round(6)
+    return len(timestamps) - 1 - distances[::-1].argmin(0)  # of two equally near, the later one
 
 
-def histogram(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
+def difference_histogram(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> np.ndarray:
     """Count the absolute differences 0 to 255 between the values of two lists of frames."""
     pairs = zip(a, b, strict=True)
     return sum(np.bincount(cv2.absdiff(x, y).ravel(), minlength=256) for x, y in pairs)
 
 
 def describe(counts: np.ndarray) -> dict[str, float]:
-    """Return mean, 99th percentile and maximum of a histogram."""
-    share = counts.cumsum() / counts.sum()
+    """Return mean, 99th percentile and maximum of a histogram of grey levels, shape (256,)."""
+    cumulative = counts.cumsum() / counts.sum()
     return {
-        "mean": round(float((LEVELS * counts).sum() / counts.sum()), 3),
-        "p99": int(np.searchsorted(share, 0.99)),
+        "mean": round(float((GREY_LEVELS * counts).sum() / counts.sum()), 3),
+        "p99": int(np.searchsorted(cumulative, 0.99)),
         "max": int(counts.nonzero()[0][-1]),
     }
 
 
-def change(frames: Sequence[np.ndarray]) -> float:
-    """Return the mean change from each frame to the next, in grey levels."""
+def mean_change(frames: Sequence[np.ndarray]) -> float:
+    """Return the mean absolute difference between neighbouring frames, in grey levels."""
     changes = [cv2.absdiff(a, b).mean() for a, b in zip(frames, frames[1:], strict=False)]
     return float(np.mean(changes))
 
 
 def compare(path: Path) -> dict:
-    """Compare what both decoders make of one file; numbers that can be added up."""
-    ours, theirs = decode_opencv(path), decode_pyav(path)
-    kept = chosen_by_count(len(theirs.frames), theirs.fps)
-    small = [resize_frame(frame, SIZE) for frame in theirs.frames]
-    clip = read_video(path, size=SIZE, fps=FPS).frames
+    """Compare the two decoders on one file; the values can be added up over files."""
+    opencv, pyav = decode_opencv(path), decode_pyav(path)
+    indices = indices_by_count(len(pyav.frames), pyav.fps)
+    resized = [resize_frame(frame, SIZE) for frame in pyav.frames]
+    video = read_video(path, size=SIZE, fps=FPS).frames
     return {
-        "frames": len(ours.frames),
-        "same_count": len(ours.frames) == len(theirs.frames),
-        "announced_too_many": ours.announced - len(ours.frames),
+        "frames": len(opencv.frames),
+        "same_count": len(opencv.frames) == len(pyav.frames),
+        "announced_too_many": opencv.announced - len(opencv.frames),
         "empty_packets": empty_packets(path),
-        "chosen": len(clip),
-        "same_choice": len(clip) == len(kept),
-        **compare_stamps(theirs, kept),
-        "difference": histogram(ours.frames, theirs.frames),
-        "difference_resized": histogram(clip, [small[i] for i in kept]),
-        "change_in_order": change(small),
-        "change_by_stamp": change([small[i] for i in theirs.stamps.argsort(kind="stable")]),
+        "chosen": len(video),
+        "same_choice": len(video) == len(indices),
+        **compare_times(pyav, indices),
+        "difference": difference_histogram(opencv.frames, pyav.frames),
+        "difference_resized": difference_histogram(video, [resized[i] for i in indices]),
+        "change_in_order": mean_change(resized),
+        "change_by_stamp": mean_change(
+            [resized[i] for i in pyav.timestamps.argsort(kind="stable")]
+        ),
     }
 
 
-def compare_stamps(decoded: Decoded, kept: np.ndarray) -> dict:
-    """Compare the times that PyAV gives with counting frames."""
-    by_stamp = chosen_by_stamp(decoded.stamps, len(kept))
+def compare_times(decoded: Decoded, indices: np.ndarray) -> dict:
+    """Compare choosing frames by their timestamps with choosing them by counting.
+
+    Args:
+        decoded: Frames of PyAV with their times.
+        indices: Frames chosen by counting.
+    """
+    by_timestamp = indices_by_timestamp(decoded.timestamps, len(indices))
     return {
-        "packets_evenly_spaced": even(decoded.decoded_at, decoded.fps),
-        "stamps_evenly_spaced": even(decoded.stamps, decoded.fps),
-        "chosen_otherwise_by_stamp": int((by_stamp != kept).sum()),
-        "farthest_by_stamp": int(np.abs(by_stamp - kept).max()),
+        "packets_evenly_spaced": evenly_spaced(decoded.packet_times, decoded.fps),
+        "stamps_evenly_spaced": evenly_spaced(decoded.timestamps, decoded.fps),
+        "chosen_otherwise_by_stamp": int((by_timestamp != indices).sum()),
+        "farthest_by_stamp": int(np.abs(by_timestamp - indices).max()),
     }
 
 
-def even(times: np.ndarray, fps: float) -> bool:
-    """Tell whether frame i is at i/fps seconds after the first, to a millisecond."""
+def evenly_spaced(times: np.ndarray, fps: float) -> bool:
+    """Return whether time i is i/fps seconds after the first, to a millisecond."""
     drift = times - times[0] - np.arange(len(times)) / fps
     return bool(np.nanmax(np.abs(drift)) < 1e-3)
 
 
-def slowdown(paths: Sequence[Path]) -> float:
-    """Return how often PyAV's processor time is OpenCV's: the median over repetitions."""
-    ratios = []
-    for _ in range(REPETITIONS):
-        times = []
-        for decode in (decode_opencv, decode_pyav):
-            begin = time.process_time()
-            for path in paths:
-                decode(path)
-            times.append(time.process_time() - begin)
-        ratios.append(times[1] / times[0])
-    return float(np.median(ratios))
+def pyav_time_ratio(paths: Sequence[Path]) -> float:
+    """Return the processor time of PyAV divided by OpenCV's: the median over repetitions."""
+
+    def seconds(decode: Callable[[Path], Decoded]) -> float:
+        return sum(cpu_seconds(lambda path=path: decode(path)) for path in paths)
+
+    opencv, pyav = np.transpose(
+        [(seconds(decode_opencv), seconds(decode_pyav)) for _ in range(REPETITIONS)]
+    )
+    return float(np.median(pyav / opencv))
 
 
 def summarise(name: str, paths: Sequence[Path]) -> dict:
-    """Return the line of one data set: sums over its files, unless the key says otherwise."""
+    """Return the row of one data set: sums over its files, unless the key names another value."""
     files = [compare(path) for path in paths]
     row = {key: sum(file[key] for file in files) for key in files[0]}
     row["farthest_by_stamp"] = max(file["farthest_by_stamp"] for file in files)
@@ -177,28 +189,36 @@ def summarise(name: str, paths: Sequence[Path]) -> dict:
         row[key] = describe(row[key])
     for key in ("change_in_order", "change_by_stamp"):
         row[key] = round(row[key] / len(files), 2)
-    slower = round(slowdown(paths[:6]), 1)
-    return {"data_set": name, "files": len(files), **row, "pyav_time_ratio": slower}
+    ratio = round(pyav_time_ratio(paths[:6]), 1)
+    return {"data_set": name, "files": len(files), **row, "pyav_time_ratio": ratio}
 
 
-def ffmpeg() -> str:
-    """Name the FFmpeg inside either decoder."""
-    ours = re.search(r"avcodec: +YES \(([\d.]+)\)", cv2.getBuildInformation())
-    theirs = ".".join(map(str, library_versions["libavcodec"]))
-    return f"libavcodec {ours[1] if ours else '?'} in OpenCV, {theirs} in PyAV {av.__version__}"
+def ffmpeg_versions() -> str:
+    """Return the versions of FFmpeg's decoders inside OpenCV and PyAV."""
+    opencv = re.search(r"avcodec: +YES \(([\d.]+)\)", cv2.getBuildInformation())
+    pyav = ".".join(map(str, library_versions["libavcodec"]))
+    return f"libavcodec {opencv[1] if opencv else '?'} in OpenCV, {pyav} in PyAV {av.__version__}"
 
 
 def main() -> None:
-    """Compare on all clips, print and store."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder of the real clips")
-    folder = parser.parse_args().data
+    """Compare, print and write the results."""
+    parser = argument_parser(__doc__, RESULTS / "decoders.json")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with hmdb51/, ucf101/, ut_interaction/ and kinetics/",
+    )
+    options = parser.parse_args()
     cv2.setNumThreads(1)
     rows = []
     for name, pattern in DATA_SETS.items():
-        rows.append(summarise(name, sorted(folder.glob(pattern))))
+        paths = sorted(options.data.glob(pattern))
+        if not paths:
+            parser.error(f"--data {options.data} has no videos {pattern}")
+        rows.append(summarise(name, paths))
         print(rows[-1])
-    write(RESULTS / "decoders.json", {"hardware": f"{hardware()}; {ffmpeg()}", "rows": rows})
+    write(options.out, {"hardware": f"{hardware()}; {ffmpeg_versions()}", "rows": rows})
 
 
 if __name__ == "__main__":

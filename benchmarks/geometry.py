@@ -1,50 +1,62 @@
-"""How far do width, height and length of the files alone go on UT-Interaction?
+"""Classify UT-Interaction's videos by width, height and number of frames alone.
 
-Run `python benchmarks/geometry.py --data <its class folders>`; it writes
-benchmarks/results/geometry.json, which stands beside every result on that data set. Each video gets
-the class of its nearest neighbours among the other groups; no pixel is looked at.
+Each video gets the class of its nearest neighbours among the other groups; no pixel is used. The
+result is a baseline for every accuracy on that data set.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from flow import RESULTS, write
+from common import RESULTS, argument_parser, write
 
-from hstlib.datasets import load_dataset
-from hstlib.video import inspect_video
+from hstlib.data.datasets import load_dataset
+from hstlib.data.video import inspect_video
 
 NEIGHBOURS = (1, 3, 5)
 
 
-def nearest_neighbours(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, k: int):
-    """Return the share of videos whose k nearest of other groups agree on the right class."""
+def top1_by_neighbours(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, num_neighbours: int
+) -> float:
+    """Return the top-1 accuracy of nearest neighbours from other groups.
+
+    Args:
+        features: Features of the videos, shape (N, features); each is scaled to unit variance.
+        labels: Classes, shape (N,).
+        groups: Groups, shape (N,); videos of the same group are not compared.
+        num_neighbours: Number of neighbours that vote for the class.
+    """
     scaled = (features - features.mean(0)) / features.std(0)
-    distance = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
-    distance[groups[:, None] == groups[None]] = np.inf
-    nearest = labels[np.argsort(distance, axis=1, kind="stable")[:, :k]]
+    distances = np.linalg.norm(scaled[:, None] - scaled[None], axis=2)
+    distances[groups[:, None] == groups[None]] = np.inf
+    nearest = labels[np.argsort(distances, axis=1, kind="stable")[:, :num_neighbours]]
     votes = np.stack([(nearest == label).sum(1) for label in range(labels.max() + 1)], 1)
-    return (votes.argmax(1) == labels).mean()
+    return float((votes.argmax(1) == labels).mean())
+
+
+def measure(folder: Path) -> dict:
+    """Return number of videos, chance level and top-1 by number of neighbours, as fractions."""
+    samples = load_dataset("folder", folder).samples
+    files = [inspect_video(sample.path) for sample in samples]
+    features = np.array([(file.width, file.height, file.frames) for file in files], float)
+    labels = np.array([sample.label for sample in samples])
+    groups = np.array([sample.group for sample in samples])
+    top1 = {
+        str(count): round(top1_by_neighbours(features, labels, groups, count), 3)
+        for count in NEIGHBOURS
+    }
+    chance = round(float(np.bincount(labels).max() / len(labels)), 3)
+    return {"videos": len(labels), "chance": chance, "top1_by_neighbours": top1}
 
 
 def main() -> None:
-    """Measure and write the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of class folders")
-    data = load_dataset("folder", parser.parse_args().data)
-    files = [inspect_video(sample.path) for sample in data.samples]
-    features = np.array([(f.width, f.height, f.frames) for f in files], float)
-    labels = np.array([sample.label for sample in data.samples])
-    groups = np.array([sample.group for sample in data.samples])
-    shares = {
-        str(k): round(float(nearest_neighbours(features, labels, groups, k)), 3) for k in NEIGHBOURS
-    }
-    chance = round(float(np.bincount(labels).max() / len(labels)), 3)
-    write(
-        RESULTS / "geometry.json",
-        {"videos": len(labels), "chance": chance, "top1_by_neighbours": shares},
-    )
-    print(shares, "chance", chance)
+    """Measure, print and write the results."""
+    parser = argument_parser(__doc__, RESULTS / "geometry.json")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the class folders")
+    options = parser.parse_args()
+    results = measure(options.data)
+    print(results)
+    write(options.out, results)
 
 
 if __name__ == "__main__":

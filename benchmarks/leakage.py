@@ -1,34 +1,41 @@
-"""Leakage of all official splits and of random ones, from the official lists alone.
+"""Measure the leakage of the official splits and of random splits of HMDB51 and UCF101.
 
-python benchmarks/leakage.py [--data <folder with hmdb51/ and ucf101/>]
+Only the official split lists are read, no video. The chapter on splits, notebooks/08_splits.ipynb,
+reads the results.
 """
 
-import json
 from collections import Counter
 from pathlib import Path
 
-import tyro
+from common import RESULTS, argument_parser, write
 
 from hstlib.config import data_root
-from hstlib.datasets import VideoSet, load_dataset, split_at_random
-from hstlib.leakage import find_leaks, rules_of
+from hstlib.data.datasets import VideoSet, load_dataset, split_at_random
+from hstlib.data.leakage import find_leaks, leak_rules
 
 SEEDS = range(1, 11)
-NUM_WINDOWS = 4
-"""Clips of a video, of which ``random-by-clip`` draws."""
-RESULTS = Path(__file__).parent / "results" / "leakage.json"
+CLIPS_PER_VIDEO = 4  # for the protocol random-by-clip
 
 
 def measure(folder: Path) -> dict:
-    """Return how many groups have how many clips, and a row per data set, protocol and rule."""
+    """Measure the leakage of both data sets.
+
+    Args:
+        folder: Folder that contains hmdb51/ and ucf101/.
+
+    Returns:
+        ``group_sizes``: number of groups by number of clips, for each data set; ``rows``: a row per
+        data set, protocol and rule.
+    """
     sizes, rows = {}, []
     for name in ("hmdb51", "ucf101"):
         official = [load_dataset(name, folder / name, split) for split in (1, 2, 3)]
-        counts = Counter(Counter(s.group for s in official[0].samples).values())
+        groups = Counter(sample.group for sample in official[0].samples)
+        counts = Counter(groups.values())
         sizes[name] = {str(size): counts[size] for size in sorted(counts)}
         by_video = [split_at_random(official[0], seed) for seed in SEEDS]
-        by_clip = [split_at_random(official[0], seed, NUM_WINDOWS) for seed in SEEDS]
-        for rule in rules_of(official[0]):
+        by_clip = [split_at_random(official[0], seed, CLIPS_PER_VIDEO) for seed in SEEDS]
+        for rule in leak_rules(official[0]):
             rows.append(row(name, "official", rule, official))
             rows.append(row(name, "random-by-video", rule, by_video))
             rows.append(row(name, "random-by-clip", rule, by_clip))
@@ -36,7 +43,7 @@ def measure(folder: Path) -> dict:
 
 
 def row(name: str, protocol: str, rule: str, splits: list[VideoSet]) -> dict:
-    """Count the test clips and the leaked ones of every split; shares are fractions."""
+    """Count test clips and leaked test clips of every split; shares are fractions."""
     counts = [(len(split.test), sum(find_leaks(split, rule))) for split in splits]
     shares = [leaked / total for total, leaked in counts]
     return {
@@ -51,15 +58,15 @@ def row(name: str, protocol: str, rule: str, splits: list[VideoSet]) -> dict:
     }
 
 
-def main(data: Path | None = None) -> None:
-    """Measure and store the table.
-
-    Args:
-        data: Folder of the data sets, by default the data root; their split lists are enough.
-    """
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(measure(data or data_root()), indent=1) + "\n")
+def main() -> None:
+    """Measure and write the results."""
+    parser = argument_parser(__doc__, RESULTS / "leakage.json")
+    parser.add_argument(
+        "--data", type=Path, help="folder with hmdb51/ and ucf101/; default: the data root"
+    )
+    options = parser.parse_args()
+    write(options.out, measure(options.data or data_root()))
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

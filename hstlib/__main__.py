@@ -1,144 +1,145 @@
-"""``python -m hstlib``: what notebooks and batch jobs share, from a shell."""
+"""The command line, ``python -m hstlib``."""
 
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
-from hstlib.config import ClipConfig, DatasetName, Protocol, TrainConfig, data_root
+from hstlib.config import ClipConfig, DatasetName, Protocol, TrainConfig
+from hstlib.options import check_option_names, options_of, setting_of_path
 
-app = tyro.extras.SubcommandApp()
 Positional = tyro.conf.Positional
+ClipOptions = options_of(ClipConfig)
+TrainOptions = options_of(TrainConfig)
 
 
-@app.command
 def demo(seed: int = 0) -> None:
-    """Draw the demo corpora into <data root>/demo, unless they are there.
+    """Draw the demo corpora into <data root>/demo; finished corpora are kept.
 
     Args:
-        seed: Same seed, same videos.
+        seed: Seed of the videos; the same seed gives the same videos.
     """
-    from hstlib.demo import APPEARANCE, make_demo
+    from hstlib.data.demo import APPEARANCE, make_demo
 
     for name in APPEARANCE:
-        print(make_demo(data_root() / name.replace("-", "/"), name, seed))
+        print(make_demo(name, seed=seed))
 
 
-@app.command
 def download(dataset: Positional[Literal["hmdb51", "ucf101"]], archive: Path | None = None) -> None:
-    """Fetch and unpack a data set, unless it is there; an interrupted download goes on.
+    """Download and unpack a data set; an interrupted download is resumed.
 
     Args:
-        dataset: Which; it goes to its place under the data root.
-        archive: Zip or RAR of the videos that was fetched by other means.
+        dataset: Data set to download, to its place under the data root.
+        archive: Zip or RAR archive of the videos, if you already have it.
     """
-    from hstlib.datasets import load_dataset
-    from hstlib.download import download_dataset
+    from hstlib.data.datasets import load_dataset
+    from hstlib.data.download import download_dataset
 
     root = download_dataset(dataset, archive)
     data = load_dataset(dataset)
     print(f"{root}: {len(data.samples)} videos, {len(data.missing)} of them missing")
 
 
-@app.command
 def prepare(
     dataset: Positional[DatasetName],
-    clip: Annotated[ClipConfig, tyro.conf.arg(name="")],
+    settings: ClipOptions,
     data_dir: str = "",
     workers: int | None = None,
 ) -> None:
-    """Decode a data set and compute its flow once; list the files that cannot be used.
+    """Decode all videos of a data set and compute their flow; list the files that cannot be used.
+
+    Training does the same when it starts. An interrupted preparation is resumed.
 
     Args:
-        dataset: Which data set; `folder` takes one folder per class from --data-dir.
-        clip: How clips are cut.
-        data_dir: Where it lies; by default its place under the data root.
-        workers: Processes; by default one per core.
+        dataset: Data set; `folder` reads one folder of videos per class from --data-dir.
+        settings: Settings of the clips, as for `train`.
+        data_dir: Folder of the data set; by default its place under the data root.
+        workers: Number of processes; by default one per core.
     """
-    from hstlib.datasets import load_dataset
-    from hstlib.experiment import list_problems, open_store
+    from hstlib.data.datasets import load_dataset
+    from hstlib.training.experiment import list_problems, open_store
 
-    data = load_dataset(dataset, data_dir)
+    clip = ClipConfig.from_flat(vars(settings))
+    data = load_dataset(dataset, setting_of_path(data_dir))
     store = open_store(data, clip, workers)
     print(f"{store.folder}: {len(data.samples) - len(store.problems)} videos")
-    print(*list_problems(store, shown=len(store.problems)), sep="\n")
+    print(*list_problems(store, len(store.problems)), sep="\n")
 
 
-@app.command
 def verify(
     dataset: Positional[DatasetName], data_dir: str = "", workers: int | None = None
 ) -> None:
-    """Decode every file of a data set once, write its manifest, and list what is wrong.
+    """Decode every file of a data set once, write its manifest, and list the problems.
 
-    That is what is missing, unusable, mislabelled or stray. A second look reads only what changed.
+    Problems are missing, unusable, mislabelled and stray files. A second call reads only the files
+    that changed.
 
     Args:
-        dataset: Which data set; `folder` takes one folder per class from --data-dir.
-        data_dir: Where it lies; by default its place under the data root.
-        workers: Processes; by default one per core.
+        dataset: Data set; `folder` reads one folder of videos per class from --data-dir.
+        data_dir: Folder of the data set; by default its place under the data root.
+        workers: Number of processes; by default one per core.
     """
     from collections import Counter
 
-    from hstlib.verify import verify
+    from hstlib.data.verify import verify
 
-    manifest = verify(dataset, data_dir, workers)
+    manifest = verify(dataset, setting_of_path(data_dir), workers)
     for problem in manifest.problems:
         print(problem)
     kinds = Counter(problem.kind for problem in manifest.problems)
-    usable = sum(entry["fault"] is None for entry in manifest.files.values())
+    usable = sum(file.fault is None for file in manifest.files.values())
     print(f"{manifest.dataset}: {usable} of {len(manifest.files)} videos can be used")
     print(f"sha256 of names and contents: {manifest.sha256}")
     if kinds:
         raise SystemExit(", ".join(f"{count} {kind}" for kind, count in kinds.items()))
 
 
-@app.command
 def leakage(
     dataset: Positional[DatasetName],
     data_dir: str = "",
     split: int = 1,
     protocol: Protocol = "official",
-    num_windows: int = 4,
+    clips_per_video: int = 4,
 ) -> None:
     """Count the test clips that come from the same source as a training clip.
 
-    The lists are enough, the videos need not be there.
+    This needs the lists of the data set, not the videos.
 
     Args:
-        dataset: Which data set; `folder` takes one folder per class from --data-dir.
-        data_dir: Where it lies; by default its place under the data root.
-        split: 1-3.
-        protocol: How the split is made.
-        num_windows: Clips of each video, for random-by-clip.
+        dataset: Data set; `folder` reads one folder of videos per class from --data-dir.
+        data_dir: Folder of the data set; by default its place under the data root.
+        split: Split 1-3.
+        protocol: How training and test set are split.
+        clips_per_video: Clips of each video, for random-by-clip.
     """
-    from hstlib.datasets import load_dataset
-    from hstlib.leakage import leakage_table, rules_of
+    from hstlib.data.datasets import load_dataset
+    from hstlib.data.leakage import leak_rules, leakage_table
 
-    data = load_dataset(dataset, data_dir, split, protocol=protocol, num_windows=num_windows)
+    root = setting_of_path(data_dir)
+    data = load_dataset(dataset, root, split, protocol=protocol, clips_per_video=clips_per_video)
     table = leakage_table(data)
     print(table.to_string())
-    for rule, meaning in rules_of(data).items():
+    for rule, meaning in leak_rules(data).items():
         leaked, total = table[rule].sum(), len(data.test)
         print(f"{rule}, {meaning}: {leaked} of {total} test clips leak, {leaked / total:.1%}")
 
 
-@app.command
 def params() -> None:
-    """Print parameters of all models at the paper's sizes beside Tables 2 and 4.
+    """Print the parameters of all models at the paper's sizes, beside Tables 2 and 4.
 
-    Under each row stands the sum that makes it, block by block.
+    Each row is followed by its sum, block by block.
     """
     from textwrap import wrap
 
     import torch
 
-    from hstlib.architecture import parameter_sum
-    from hstlib.datasets import NUM_CLASSES
-    from hstlib.metrics import count_parameters
-    from hstlib.models import build_model
-    from hstlib.paper import PAPER_ROWS
+    from hstlib.book.architecture import parameter_sum
+    from hstlib.book.paper import PAPER_ROWS
+    from hstlib.data.datasets import NUM_CLASSES
+    from hstlib.model.registry import build_model
+    from hstlib.training.metrics import count_parameters
 
     for row in PAPER_ROWS:
         with torch.device("meta"):
@@ -154,47 +155,49 @@ def params() -> None:
                 print(*wrap(text, 98, initial_indent="    ", subsequent_indent="      "), sep="\n")
 
 
-@app.command
-def train(
-    config: Annotated[TrainConfig, tyro.conf.arg(name="")], results: Path = Path("results")
-) -> None:
+def train(settings: TrainOptions, results: Path = Path("results")) -> None:
     """Train and evaluate one model; the defaults are the paper's settings.
 
-    Args:
-        config: The run.
-        results: Gets the results row and the checkpoint.
-    """
-    from hstlib.experiment import run
-    from hstlib.train import STATE
+    Run the same command again to resume an interrupted run after its last complete epoch.
 
-    row = run(config, results)
+    Args:
+        settings: Settings of the run.
+        results: Folder of all runs; row, log and checkpoint are written to a folder in it.
+    """
+    from hstlib.training.experiment import run_experiment
+    from hstlib.training.state import STATE
+
+    data_dir = setting_of_path(settings.data_dir)
+    config = TrainConfig.from_flat({**vars(settings), "data_dir": data_dir})
+    results = results.expanduser()
+    row = run_experiment(config, results)
     (results / row.run_id / STATE).unlink(missing_ok=True)
     print(f"{row.run_id}: test top-1 {row.test['top1']:.4f} of {row.test['videos']} videos")
 
 
-@app.command
 def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
-    """Score a checkpoint on the test set of its own data set and split.
+    """Evaluate a checkpoint on the test set of its own data set and split.
 
     Args:
         checkpoint: A .safetensors file written by train.
-        data_dir: Where the data set lies, if not where it was trained from.
+        data_dir: Folder of the data set; by default the one that the model was trained on.
     """
-    from hstlib.checkpoint import check_split, load_checkpoint
-    from hstlib.evaluate import average_views, score_views, summarise
-    from hstlib.experiment import open_dataset, open_store
+    from hstlib.training.checkpoint import check_split, load_checkpoint
+    from hstlib.training.evaluate import average_views, score_views, summarise
+    from hstlib.training.experiment import open_dataset, open_store
 
     model, config, classes = load_checkpoint(checkpoint, _device())
-    data = open_dataset(config, data_dir)
+    data = open_dataset(config, setting_of_path(data_dir))
     check_split(checkpoint, data)
     store = open_store(data, config.clip)
-    views = score_views(model, data.test, store, crop=config.augment.crop, crops=config.crops)
+    views = score_views(
+        model, data.test, store, crop_size=config.crop_size, num_crops=config.num_crops
+    )
     scores = average_views(views, len(classes))
     summary = summarise(scores, [sample.label for sample in data.test], views)
     print(*(f"{name} {value:.4g}" for name, value in summary.items()), sep="\n")
 
 
-@app.command
 def predict(
     videos: Positional[list[Path]],
     checkpoint: Path,
@@ -204,15 +207,16 @@ def predict(
     """Classify video files.
 
     Args:
-        videos: The files.
+        videos: Video files.
         checkpoint: A .safetensors file written by train.
-        top: How many classes to print for each.
-        annotated: Gets a copy of the one video with the answer on it: .mp4, .webm, .avi or .gif.
+        top: Number of classes to print for each video.
+        annotated: Write a copy of the video with the prediction drawn on it, as .mp4, .webm, .avi
+            or .gif; takes one video.
     """
-    from hstlib.checkpoint import load_checkpoint
-    from hstlib.evaluate import predict_video
-    from hstlib.overlay import annotate_video, check_target
-    from hstlib.video import VideoError
+    from hstlib.data.overlay import annotate_video, check_target
+    from hstlib.data.video import VideoError
+    from hstlib.training.checkpoint import load_checkpoint
+    from hstlib.training.evaluate import predict_video
 
     if annotated:
         if len(videos) != 1:
@@ -236,16 +240,15 @@ def predict(
         raise SystemExit(f"{failed} of {len(videos)} files cannot be used")
 
 
-@app.command
 def export(checkpoint: Positional[Path], onnx: Positional[Path | None] = None) -> None:
-    """Write a checkpoint as an ONNX file, which needs neither hstlib nor torch.
+    """Export a checkpoint as an ONNX file, which can be used without hstlib and torch.
 
     Args:
         checkpoint: A .safetensors file written by train.
-        onnx: The file; by default beside the checkpoint.
+        onnx: File to write; by default next to the checkpoint.
     """
-    from hstlib.checkpoint import load_checkpoint
-    from hstlib.export import export_onnx
+    from hstlib.training.checkpoint import load_checkpoint
+    from hstlib.training.export import export_onnx
 
     model, config, classes = load_checkpoint(checkpoint)
     path = onnx or checkpoint.with_suffix(".onnx")
@@ -259,14 +262,30 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+COMMANDS = (demo, download, verify, leakage, prepare, params, train, evaluate, predict, export)
+
+
 def main() -> None:
-    """Run a command; an error of the user's is one line, not a traceback."""
-    from hstlib.train import TrainingError
+    """Run a command. An error of the user is reported in one line, without a traceback."""
+    from hstlib.training.loop import TrainingError
 
     sys.stdout.reconfigure(errors="backslashreplace")  # file names may be anything
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO, datefmt="%H:%M:%S")
+    commands = {command.__name__: command for command in COMMANDS}
+    if sys.argv[1:] and sys.argv[1] in commands:
+        try:
+            check_option_names(commands[sys.argv[1]], sys.argv[2:])
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from error
     try:
-        app.cli(prog="python -m hstlib", config=(tyro.conf.OmitArgPrefixes,))
+        tyro.extras.subcommand_cli_from_dict(
+            commands,
+            prog="python -m hstlib",
+            description="The HST model, its data and its training. Paths are relative to the "
+            "working directory.",
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
     except (ValueError, OSError, TrainingError) as error:
         raise SystemExit(f"error: {error}") from error
 

@@ -1,14 +1,17 @@
-"""Settings of a run: how a clip is cut, and how a model is trained.
+"""Settings of a training run: one flat mapping, one name per setting.
 
-Every class is frozen, checks its values when built and refuses unknown names, so a typing
-error in a parameter file stops a run before it starts.
+The command line, plans, papermill files and stored rows are all read by
+:meth:`TrainConfig.from_flat`. Settings are frozen, values are checked when an object is built, and
+unknown names are refused, so a typing error stops a run before it starts.
 """
 
 import os
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 ModelName = Literal["hst", "c3d", "r2plus1d", "r3d"]
 BackboneName = Literal["resnet21", "vgg13", "demo"]
@@ -25,7 +28,96 @@ PAPER_LEARNING_RATE: dict[str, float] = {
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @classmethod
+    def from_flat(cls, settings: Mapping[str, Any]) -> Self:
+        """Build settings from a flat mapping; missing names get their defaults.
+
+        Args:
+            settings: Values by name. Text is converted to numbers, as a shell or YAML gives it.
+
+        Raises:
+            ValueError: If a name is unknown or a value is not allowed. The message is one line
+                that names the setting.
+        """
+        for name in settings:
+            if name not in cls.model_fields:
+                raise ValueError(unknown_setting(name, cls.model_fields))
+        try:
+            return cls.model_validate(dict(settings))
+        except ValidationError as error:
+            raise ValueError(settings_error(error)) from None
+
+
+class DataConfig(_Settings):
+    """Videos to train on and to test on."""
+
+    dataset: DatasetName = "hmdb51"
+    """Data set; ``folder`` reads one folder of videos per class from ``data_dir``."""
+    data_dir: str = ""
+    """Folder of the data set. ``~`` is the home folder; a relative path starts at the project root,
+    on the command line at the working directory. Empty: the data set's place under the data root
+    (HST_DATA, by default ``data`` in the project)."""
+    split: int = Field(1, ge=1, le=3)
+    """Official split 1-3; for ``folder``, the fold of groups held out for testing."""
+    protocol: Protocol = "official"
+    """How training and test set are split. ``official`` keeps groups apart. The random protocols
+    test on a random fifth of each class, with ``split`` as seed, drawn from the videos or from
+    their ``clips_per_video`` clips. They leak, and exist to measure how much."""
+
+
+class ModelConfig(_Settings):
+    """The model, and how it uses memory."""
+
+    model: ModelName = "hst"
+    """Network: the paper's HST, or one of its baselines."""
+    backbone: BackboneName = "resnet21"
+    """Widths and depths of the network; ``demo`` is small enough for a CPU."""
+    reading: str = "paper"
+    """Interpretation of the paper, HST only; ``hstlib.model.readings.READINGS`` lists them."""
+    activation_checkpointing: bool = False
+    """Activation checkpointing, HST only: about half the memory, slower, identical weights."""
+    channels_last: bool = True
+    """Store weights and features in the channels-last memory format, which is faster."""
+
+
+class LoopConfig(_Settings):
+    """The training loop. The defaults are the paper's: Adam in float32, nothing added."""
+
+    epochs: int = Field(100, ge=1)
+    """Passes over the training set (the paper's "100 iterations" are read as epochs)."""
+    batch_size: int = Field(64, ge=2)
+    """Clips per optimiser step, over all processes."""
+    learning_rate: float = Field(1e-2, gt=0)
+    """Adam's step size."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate schedule; the paper names none."""
+    warmup_epochs: int = Field(0, ge=0)
+    """Epochs over which the learning rate rises from zero."""
+    max_grad_norm: float = Field(0.0, ge=0)
+    """Maximum gradient norm; larger gradients are scaled down to it. 0 disables clipping."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Label smoothing: share of the target that is spread over all classes."""
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    """Decay of the exponential moving average (EMA) of the weights. If set, the averaged weights
+    are evaluated. 0: off."""
+    accumulation_steps: int = Field(1, ge=1)
+    """Gradient accumulation: number of parts that a batch is divided into to save memory. Each
+    part has its own batch statistics."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Precision of the forward pass. Weights and loss stay float32; float32 matrix products use
+    TF32 on a GPU."""
+    compile: bool = False
+    """Compile the model with ``torch.compile``."""
+    deterministic: bool = True
+    """Use deterministic algorithms where they exist; slower on a GPU."""
+    seed: int = Field(0, ge=0)
+    """Seed of the initial weights, the order of the clips and all augmentation."""
+    num_workers: int = Field(0, ge=0)
+    """Loader processes; 0 loads in the training process."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device to train on; ``auto`` uses a GPU if one is available."""
 
 
 class ClipConfig(_Settings):
@@ -44,110 +136,78 @@ class ClipConfig(_Settings):
     size: int = Field(224, ge=16)
     """Height and width of the clip, in pixels."""
     fit: Literal["stretch", "letterbox"] = "stretch"
-    """``stretch`` ignores the video's aspect (the paper's 224x224), ``letterbox`` keeps it."""
+    """How a frame is resized: ``stretch`` ignores the aspect ratio (the paper's 224x224),
+    ``letterbox`` keeps it and pads."""
     sampling: Literal["consecutive", "uniform"] = "consecutive"
-    """Which frames of the resampled video make the clip."""
+    """Frames of a clip: ``consecutive`` frames of the resampled video, or ``uniform`` over all of
+    it."""
     flow: Literal["dis", "dis-ultrafast", "dis-medium", "farneback", "difference"] = "dis"
-    """OpenCV's optical flow method; ``difference`` is a control without direction."""
-    num_windows: int = Field(1, ge=1)
-    """Clips cut from each video, evenly spaced; training draws one, evaluation averages all."""
+    """OpenCV's optical flow method; ``difference`` is a control without direction of motion."""
+    clips_per_video: int = Field(1, ge=1)
+    """Clips cut from each video, evenly spaced; training draws one, evaluation averages over
+    all."""
 
 
 class AugmentConfig(_Settings):
-    """What training changes at random in a clip. The paper names nothing, so nothing by default."""
+    """Augmentation of training clips. The paper names none; by default there is none."""
 
-    crop: int = Field(0, ge=0)
-    """Height and width of the square that is cut out at random, in pixels; 0: no cut. Evaluation
-    cuts squares of the same size."""
+    crop_size: int = Field(0, ge=0)
+    """Height and width of a random square crop, in pixels; evaluation crops squares of the same
+    size. 0: no crop."""
     flip: bool = False
-    """Mirror left and right in half of the clips; not where classes differ by direction."""
-    colour: float = Field(0.0, ge=0, lt=1)
-    """Greatest change of contrast and brightness, as a share."""
+    """Mirror half of the clips left to right; unsuitable where classes differ by direction."""
+    colour_jitter: float = Field(0.0, ge=0, lt=1)
+    """Maximum random change of contrast and brightness, as a fraction."""
 
 
-class LoopConfig(_Settings):
-    """How the training loop works. By default as the paper says, in float32: Adam and no more."""
+class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig):
+    """Settings of one training run. The defaults are the paper's, section 4, on HMDB51."""
 
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the forward pass; weights and loss stay float32, whose products are TF32 on a GPU."""
-    accumulation: int = Field(1, ge=1)
-    """Parts that a batch is cut into to save memory; each has its own batch statistics."""
-    warmup_epochs: int = Field(0, ge=0)
-    """Epochs over which the learning rate rises from zero."""
-    clip_norm: float = Field(0.0, ge=0)
-    """Longest gradient; a longer one is scaled down. 0: any."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    """Share of the target that is spread over all classes."""
-    ema: float = Field(0.0, ge=0, lt=1)
-    """Decay of the running average of the weights that is evaluated in their place; 0: none."""
-    compile: bool = False
-    """Compile the model with ``torch.compile``."""
-    channels_last: bool = True
-    """Keep the channels of a position together in memory, which is faster."""
-    recompute: bool = False
-    """Of HST: keep half and work the rest out again in the backward pass; slower, same weights."""
-    deterministic: bool = True
-    """Use deterministic algorithms where there are any; slower on a GPU."""
-
-
-class TrainConfig(_Settings):
-    """One training run. The defaults are the paper's, section 4, on HMDB51."""
-
-    dataset: DatasetName = "hmdb51"
-    """Data set; ``folder`` reads one folder of videos per class from ``data_dir``."""
-    data_dir: str = ""
-    """Where the data set lies; empty: its place under the data root (HST_DATA, or ./data)."""
-    model: ModelName = "hst"
-    reading: str = "paper"
-    """Of the paper, for HST; see :func:`hstlib.ablation.change_reading` for others."""
-    backbone: BackboneName = "resnet21"
-    split: int = Field(1, ge=1, le=3)
-    """Official split 1-3; for ``folder``, the fold of groups held out for testing."""
-    protocol: Protocol = "official"
-    """``official`` keeps the groups apart. The others test on a fifth of each class drawn at random
-    with the split as seed, of the videos or of their ``num_windows`` clips: they leak, and exist
-    to measure how much."""
-    seed: int = Field(0, ge=0)
-    epochs: int = Field(100, ge=1)
-    """Passes over the training set (the paper's "100 iterations" are read as epochs)."""
-    batch_size: int = Field(64, ge=2)
     learning_rate: float | None = Field(None, gt=0)
-    """Adam's step size; none: the paper's rate for the model."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over the run; the paper names no schedule."""
-    num_workers: int = Field(0, ge=0)
-    """Loader processes; 0 loads in the training process."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Adam's step size. None: the paper's rate for the model."""
     validation: bool = False
-    """Set about 15 % of the training groups aside, and evaluate the epoch that is best on them
-    instead of the last one."""
-    loop: LoopConfig = LoopConfig()
-    clip: ClipConfig = ClipConfig()
-    augment: AugmentConfig = AugmentConfig()
-    crops: Literal[1, 3] = 1
-    """Squares of ``augment.crop`` pixels that evaluation averages over, if there is a cut."""
+    """Hold out about 15 % of the training groups, and evaluate the epoch that scores best on them
+    instead of the last."""
+    num_crops: Literal[1, 3] = 1
+    """Crops per clip that evaluation averages over; used if ``crop_size`` is set."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _replace_none_by_the_papers_rate(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("learning_rate") is None:
+            model = str(values.get("model", "hst"))
+            return {**values, "learning_rate": PAPER_LEARNING_RATE.get(model)}
+        return values
 
     @model_validator(mode="after")
     def _check(self) -> "TrainConfig":
-        if self.augment.crop > self.clip.size:
-            raise ValueError(f"crop {self.augment.crop} does not fit into size {self.clip.size}")
-        if self.loop.recompute and self.model != "hst":
-            raise ValueError(f"recompute is of model 'hst' only; set it to false for {self.model}")
-        if self.batch_size % self.loop.accumulation:
+        if self.crop_size > self.size:
+            raise ValueError(f"crop_size {self.crop_size} is larger than size {self.size}")
+        if self.activation_checkpointing and self.model != "hst":
             raise ValueError(
-                f"batch_size {self.batch_size} cannot be cut into {self.loop.accumulation} parts"
+                f"activation_checkpointing works with model 'hst' only, not with {self.model!r}"
+            )
+        if self.batch_size % self.accumulation_steps:
+            raise ValueError(
+                f"batch_size {self.batch_size} cannot be divided into {self.accumulation_steps} "
+                "accumulation_steps"
             )
         return self
 
     @property
-    def input_size(self) -> int:
-        """Height and width of what the model sees, in pixels."""
-        return self.augment.crop or self.clip.size
+    def clip(self) -> ClipConfig:
+        """The settings that determine the clips of a store."""
+        return ClipConfig(**self.model_dump(include=set(ClipConfig.model_fields)))
 
     @property
-    def rate(self) -> float:
-        """The learning rate that is used."""
-        return self.learning_rate or PAPER_LEARNING_RATE[self.model]
+    def augment(self) -> AugmentConfig:
+        """The settings of augmentation."""
+        return AugmentConfig(**self.model_dump(include=set(AugmentConfig.model_fields)))
+
+    @property
+    def input_size(self) -> int:
+        """Height and width of the model's input, in pixels."""
+        return self.crop_size or self.size
 
     @property
     def run_id(self) -> str:
@@ -159,15 +219,74 @@ class TrainConfig(_Settings):
         return f"{name}-{model}-{self.backbone}-s{self.split}-seed{self.seed}"
 
 
+def unknown_setting(name: str, known: Iterable[str]) -> str:
+    """Return the error message for an unknown name, with the most similar known one."""
+    known = sorted(known)
+    similar = get_close_matches(str(name), known, n=1)
+    advice = f"did you mean {similar[0]!r}?" if similar else f"use one of {', '.join(known)}"
+    return f"unknown setting {name!r}; {advice}"
+
+
+def settings_error(error: ValidationError) -> str:
+    """Return one line that names every value pydantic refused, and what is allowed instead."""
+    lines = []
+    for detail in error.errors():
+        name = ".".join(map(str, detail["loc"]))
+        reason = detail["msg"].removeprefix("Value error, ").partition(", unable to")[0]
+        reason = reason.replace("Input should be", "it must be")
+        if detail["type"] == "extra_forbidden":
+            reason = unknown_setting(name, TrainConfig.model_fields)
+        elif name:
+            reason = f"{name} is {detail['input']!r}; {reason}"
+        lines.append(reason)
+    return "; ".join(lines)
+
+
+def parse_settings(settings: Mapping[str, Any], source: Path) -> TrainConfig:
+    """Read settings that an earlier run stored.
+
+    Args:
+        settings: Stored mapping.
+        source: File it comes from, for error messages.
+
+    Raises:
+        ValueError: If an earlier version of hstlib wrote them, or a name or a value is not allowed.
+    """
+    refuse_nested_settings(settings, source)
+    try:
+        return TrainConfig.from_flat(settings)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def refuse_nested_settings(settings: Mapping[str, Any], source: Path) -> None:
+    """Raise ValueError if an earlier version of hstlib stored the settings, in nested groups."""
+    if any(isinstance(value, Mapping) for value in settings.values()):
+        raise ValueError(
+            f"{source} was written by an earlier version of hstlib, whose settings this version "
+            "cannot read; move it away and train again"
+        )
+
+
 def project_root() -> Path:
-    """Return the checkout that the working directory lies in, or the working directory itself."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
+    """Return the root of this project's checkout.
+
+    That is the checkout that contains the working directory, else the one that hstlib is imported
+    from, else the working directory itself.
+    """
+    working = Path.cwd()
+    for folder in (working, *working.parents):
         if (folder / "hstlib" / "__init__.py").is_file():
             return folder
-    return here
+    imported_from = Path(__file__).resolve().parents[1]
+    return imported_from if (imported_from / "notebooks").is_dir() else working
+
+
+def project_path(path: str | Path) -> Path:
+    """Return an absolute path. A relative path starts at the project root; ``~`` is the home."""
+    return project_root() / Path(path).expanduser()
 
 
 def data_root() -> Path:
-    """Return the folder of the data sets: ``$HST_DATA``, or ``data`` in the project."""
-    return Path(os.environ["HST_DATA"]) if os.environ.get("HST_DATA") else project_root() / "data"
+    """Return the folder that contains the data sets: ``$HST_DATA``, or ``data`` in the project."""
+    return project_path(os.environ.get("HST_DATA") or "data")

@@ -1,58 +1,109 @@
-"""Processes that decode videos: one thread each, ended with their parent, and with a time limit."""
+"""Worker processes with time-outs, in which a crash costs one item only."""
 
-import faulthandler
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import TypeVar
 
 import cv2
+from pebble import ProcessExpired, ProcessPool
 
 from hstlib.files import REMEDY
 
-SECONDS_PER_FILE = 600
-"""A decoder that needs longer is taken to hang."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
-def process_pool(workers: int) -> ProcessPoolExecutor:
-    """Start processes for work with OpenCV, whose threads do not survive a fork."""
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, _start_worker)
+class WorkerError(RuntimeError):
+    """An item whose worker process crashed or timed out, twice.
+
+    Attributes:
+        timed_out: Whether the worker timed out; otherwise it crashed.
+    """
+
+    def __init__(self, item: object, timed_out: bool):
+        event = "timed out" if timed_out else "crashed"
+        super().__init__(f"{item}: its worker process {event}")
+        self.timed_out = timed_out
 
 
-def check_processes() -> None:
-    """Tell a file that ends its process from a script that no process can be started for.
+def map_in_processes(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int | None = None,
+    seconds: float | None = None,
+) -> Iterator[tuple[Item, Result | WorkerError]]:
+    """Apply a function to items in parallel.
+
+    An item that crashes its worker process, or times out, is tried a second time in another one.
+
+    Args:
+        function: Function of one item, defined at the top level of a module.
+        items: The items; they and the results are pickled.
+        workers: Number of processes; None: one per core.
+        seconds: Time-out per item; None: no time-out.
+
+    Yields:
+        Each item once, in any order, with its result, or with a :class:`WorkerError` if it failed
+        twice.
 
     Raises:
-        RuntimeError: If none can be started; with the remedy.
+        RuntimeError: If worker processes cannot start. An exception that the function raises is
+            raised here.
     """
+    if not items:
+        return
+    workers = min(workers or os.cpu_count() or 1, len(items))
+    waiting = deque((item, 1) for item in items)
+    running: dict[Future, tuple[Item, int]] = {}
+    with _process_pool(workers) as pool:
+        while waiting or running:
+            # Few at a time: if the pool breaks, tasks that wait for its full pipe never complete.
+            while waiting and len(running) < 2 * workers:
+                item, attempt = waiting.popleft()
+                running[pool.schedule(function, [item], timeout=seconds)] = item, attempt
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                item, attempt = running.pop(future)
+                outcome = _outcome(future, item)
+                if isinstance(outcome, WorkerError) and attempt == 1:
+                    waiting.appendleft((item, 2))
+                else:
+                    yield item, outcome
+
+
+def _outcome(future: Future, item: Item) -> Result | WorkerError:
     try:
-        with process_pool(1) as pool:
-            pool.submit(os.getpid).result()
-    except BrokenProcessPool:
-        raise RuntimeError(f"no process can be started; {REMEDY}") from None
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(0)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Keep no process waiting for work from one that was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
+        return future.result()
+    except (ProcessExpired, TimeoutError) as error:
+        return WorkerError(item, timed_out=isinstance(error, TimeoutError))
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """End this process if the block takes longer, even in a library that never returns."""
-    with open(os.devnull, "w") as nowhere:
-        faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
-        try:
-            yield
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+def _process_pool(workers: int) -> Iterator[ProcessPool]:
+    """Start worker processes, and stop them when the block ends or raises."""
+    spawn = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
+    pool = ProcessPool(workers, initializer=_start_worker, context=spawn)
+    try:
+        pool.schedule(os.getpid).result()  # fails at once if workers cannot start
+        yield pool
+    except BrokenProcessPool:
+        raise RuntimeError(f"worker processes cannot start or were killed; {REMEDY}") from None
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(0)  # one core per process
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """Exit when the parent process dies, even while decoding."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from hstlib import demo, store
 from hstlib.config import TrainConfig
-from hstlib.experiment import evaluated_checkpoint, run
+from hstlib.data import demo
+from hstlib.training.experiment import evaluated_checkpoint, run_experiment
 
-matplotlib.use("agg")  # not by MPLBACKEND, which the kernels of notebooks would inherit
+matplotlib.use("agg")  # not MPLBACKEND, which notebook kernels would inherit
 torch.set_num_threads(1)
 
 HMDB51_LISTS = "testTrainMulti_7030_splits"
@@ -38,33 +38,15 @@ def isolated(tmp_path, monkeypatch):
         torch.use_deterministic_algorithms(False)
 
 
-def write_shards_here(plan: store._Plan, numbers: list[int], workers: int) -> Iterator[int]:
-    """Stands in for the store's process pool."""
-    for number in numbers:
-        store._write_shard(plan, number, {})
-        yield number
-
-
-class InlinePool:
-    """Stands in for a process pool: same results, without seconds of starting processes."""
-
-    def __init__(self, workers):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
-
-    def map(self, function, *arguments, chunksize=1):
-        return map(function, *arguments)
+def map_here(function, items, workers=None, seconds=None):
+    """Stands in for worker processes: same results, without the seconds to start them."""
+    return ((item, function(item)) for item in items)
 
 
 @pytest.fixture
 def inline_pool(monkeypatch):
-    monkeypatch.setattr("hstlib.store._write_shards", write_shards_here)
-    monkeypatch.setattr("hstlib.demo.process_pool", InlinePool)
+    monkeypatch.setattr("hstlib.data.store.map_in_processes", map_here)
+    monkeypatch.setattr("hstlib.data.demo.map_in_processes", map_here)
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], fps: float = 25) -> Path:
@@ -108,7 +90,7 @@ def real_clips() -> Path:
 
 @pytest.fixture(scope="session")
 def hmdb51_root(tmp_path_factory) -> Path:
-    """HMDB51 in small: 51 classes, two train, one test and one unused clip each; two exist."""
+    """A small HMDB51: 51 classes of two train, one test and one unused clip; two files exist."""
     root = tmp_path_factory.mktemp("hmdb51")
     lists = root / HMDB51_LISTS
     lists.mkdir()
@@ -127,7 +109,7 @@ def hmdb51_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def ucf101_root(tmp_path_factory) -> Path:
-    """UCF101 in small: 101 classes of three groups, one of them tested in each split."""
+    """A small UCF101: 101 classes of three groups, one of them tested in each split."""
     root = tmp_path_factory.mktemp("ucf101")
     lists = root / "ucfTrainTestlist"
     lists.mkdir()
@@ -162,11 +144,11 @@ def class_folders(tmp_path_factory) -> Path:
 
 @pytest.fixture(params=["demo-hmdb51", "demo-ucf101"])
 def drawn_corpus(request, tmp_path, inline_pool, monkeypatch) -> str:
-    """Name of a drawn corpus; every 25th of its videos lies in the data root."""
-    plan = f"_plan_{request.param.removeprefix('demo-')}"
-    whole = getattr(demo, plan)
-    monkeypatch.setattr(demo, plan, lambda root, seed: whole(root, seed)[::25])
-    demo.make_demo(tmp_path / "data-root" / request.param.replace("-", "/"), request.param)
+    """Name of a drawn corpus; every 25th of its videos is in the data root."""
+    writer = f"_write_{request.param.removeprefix('demo-')}"
+    write_all = getattr(demo, writer)
+    monkeypatch.setattr(demo, writer, lambda root, seed: write_all(root, seed)[::25])
+    demo.make_demo(request.param)
     return request.param
 
 
@@ -177,12 +159,12 @@ def finished_run(class_folders, tmp_path_factory) -> SimpleNamespace:
     data_root = tmp_path_factory.mktemp("data-root")
     config = TrainConfig(
         dataset="folder", data_dir=str(class_folders), model="r3d", backbone="demo",
-        epochs=1, batch_size=4, device="cpu", clip={"size": 16, "num_windows": 2},
+        epochs=1, batch_size=4, device="cpu", size=16, clips_per_video=2,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setenv("HST_DATA", str(data_root))
-        patch.setattr("hstlib.store._write_shards", write_shards_here)
-        row = run(config, results)
+        patch.setattr("hstlib.data.store.map_in_processes", map_here)
+        row = run_experiment(config, results)
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)
     checkpoint = evaluated_checkpoint(config, results)
@@ -193,5 +175,5 @@ def finished_run(class_folders, tmp_path_factory) -> SimpleNamespace:
 
 @pytest.fixture
 def in_its_data_root(finished_run, monkeypatch, inline_pool):
-    """Look for stores where the finished run left its own."""
+    """Use the data root of the finished run, which has its clip store."""
     monkeypatch.setenv("HST_DATA", str(finished_run.data_root))

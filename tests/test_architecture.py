@@ -4,20 +4,20 @@ import pytest
 import torch
 from torch import nn
 
-from hstlib.architecture import (
-    _count_traffic,
+from hstlib.book.architecture import (
     kept_memory,
     multiply_adds,
     parameter_counts,
     parameter_formulas,
     parameter_sum,
     stage_table,
+    step_traffic,
     trace,
     training_traffic,
 )
-from hstlib.baselines import C3D, R3D, R2Plus1D
-from hstlib.hst import BACKBONES, HST
-from hstlib.metrics import count_parameters
+from hstlib.model import C3D, HST, R3D, R2Plus1D
+from hstlib.model.hst import BACKBONES
+from hstlib.training.metrics import count_parameters
 
 MODELS = [HST, C3D, R2Plus1D, R3D]
 
@@ -71,7 +71,7 @@ def test_traffic_of_a_step_by_hand():
 
 def test_traffic_does_not_depend_on_how_clips_are_batched():
     build = partial(HST, 5, "demo")
-    eight = _count_traffic(build, 16, 8)
+    eight = step_traffic(build, 16, 8)
     per_clip, per_step = training_traffic(build, 16)
     assert eight == 8 * per_clip + per_step
 
@@ -139,7 +139,7 @@ def test_a_clip_at_the_papers_size_keeps_little(recompute, gigabytes, temporal):
     def build() -> HST:
         model = HST(51, "resnet21")
         if recompute:
-            model.recompute()
+            model.enable_activation_checkpointing()
         return model
 
     kept = kept_memory(build, 224)

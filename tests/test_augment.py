@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hstlib.augment import augment, crop_clip, evaluation_views
 from hstlib.config import AugmentConfig
-from hstlib.flow import optical_flow
+from hstlib.data.augment import augment, crop_clip, evaluation_views
+from hstlib.data.flow import optical_flow
 
 
 def clip(size: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +26,7 @@ def test_nothing_changes_by_default():
 def test_a_crop_is_the_same_square_of_frames_and_flow_and_every_place_is_drawn():
     frames, flow = clip()
     places = set()
-    for cut, cut_flow in draws(frames, flow, AugmentConfig(crop=17)):
+    for cut, cut_flow in draws(frames, flow, AugmentConfig(crop_size=17)):
         found = [
             (top, left)
             for top in range(4)
@@ -76,7 +76,7 @@ def test_the_flow_of_a_flipped_clip_is_the_flipped_flow():
 def test_colour_keeps_flow_and_order_of_brightness_and_differs_between_draws():
     frames, flow = clip()
     means = []
-    for seen, seen_flow in draws(frames, flow, AugmentConfig(colour=0.4)):
+    for seen, seen_flow in draws(frames, flow, AugmentConfig(colour_jitter=0.4)):
         assert seen.dtype == np.uint8 and seen_flow is flow
         levels = [seen[frames == level] for level in (30, 120, 220)]
         assert all(len(np.unique(level)) == 1 for level in levels)
@@ -88,8 +88,10 @@ def test_colour_keeps_flow_and_order_of_brightness_and_differs_between_draws():
 def test_what_is_drawn_does_not_depend_on_what_is_switched_on():
     for i in range(20):
         frames, flow = clip()
-        cut, _ = augment(frames, flow, AugmentConfig(crop=10), np.random.default_rng(i))
-        both, _ = augment(frames, flow, AugmentConfig(crop=10, flip=True), np.random.default_rng(i))
+        cut, _ = augment(frames, flow, AugmentConfig(crop_size=10), np.random.default_rng(i))
+        both, _ = augment(
+            frames, flow, AugmentConfig(crop_size=10, flip=True), np.random.default_rng(i)
+        )
         assert np.array_equal(both, cut) or np.array_equal(both, cut[:, :, ::-1])
 
 
@@ -102,6 +104,23 @@ def test_evaluation_cuts_the_centre_or_three_squares(crops, lefts):
         expected = crop_clip(frames, flow, 2, left, 16)
         assert np.array_equal(views[2 * i : 2 * i + 2], expected[0])
         assert np.array_equal(flows[2 * i : 2 * i + 2], expected[1])
+
+
+@pytest.mark.parametrize("crop_size", [21, 22, 40])
+def test_a_crop_that_is_larger_than_the_frames_is_shown(crop_size):
+    frames, flow = clip()
+    message = f"a crop of {crop_size} pixels .* does not fit in frames of 20 x 20; use a smaller"
+    for seed in range(5):
+        with pytest.raises(ValueError, match=message):
+            augment(frames, flow, AugmentConfig(crop_size=crop_size), np.random.default_rng(seed))
+    with pytest.raises(ValueError, match=message):
+        evaluation_views(frames[None], flow[None], crop_size, 1)
+
+
+def test_a_number_of_crops_that_is_not_1_or_3_is_shown():
+    frames, flow = (value[None] for value in clip())
+    with pytest.raises(ValueError, match="num_crops is 2; use 1 or 3"):
+        evaluation_views(frames, flow, 16, 2)
 
 
 @pytest.mark.parametrize("size", [0, 20])

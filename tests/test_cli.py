@@ -1,12 +1,16 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from hstlib.__main__ import main
-from hstlib.paper import PAPER_ROWS
-from hstlib.results import load_rows
+from hstlib.book.paper import PAPER_ROWS
+from hstlib.config import ClipConfig, TrainConfig
+from hstlib.training.rows import load_rows
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -39,6 +43,17 @@ def test_every_verb_has_help(cli, verb):
     assert ended.value.code == 0
 
 
+@pytest.mark.parametrize(("verb", "settings"), [("train", TrainConfig), ("prepare", ClipConfig)])
+def test_help_describes_every_setting(cli, capsys, verb, settings):
+    with pytest.raises(SystemExit):
+        cli(verb, "--help")
+    shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    for name, field in settings.model_fields.items():
+        assert f" --{name.replace('_', '-')}" in shown
+        assert " ".join(field.description.replace("``", "").split()) in shown
+    assert "--device {auto,cpu,cuda}" in shown or verb == "prepare"
+
+
 def test_params_prints_the_eight_rows_beside_the_papers(cli):
     tables = re.split(r"\n(?=Table)", "\n".join(cli("params")))
     assert len(tables) == len(PAPER_ROWS) == 8
@@ -55,10 +70,22 @@ def test_params_prints_the_eight_rows_beside_the_papers(cli):
     assert tables[3].splitlines()[0].endswith(" 35,544,530")
 
 
-def test_an_unknown_setting_is_refused(cli):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--modle", "hst"], "unknown setting 'modle'; did you mean 'model'?"),
+        (["train", "--epoch=3"], "unknown setting 'epoch'; did you mean 'epochs'?"),
+        (["train", "--no-flips"], "unknown setting 'no_flips'; did you mean 'flip'?"),
+        (["prepare", "folder", "--sizes", "3"], "unknown setting 'sizes'; did you mean 'size'?"),
+        (["predict", "a.avi", "--tops", "3"], "unknown setting 'tops'; did you mean 'top'?"),
+    ],
+    ids=str,
+)
+def test_an_unknown_setting_is_refused(cli, capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:
-        cli("train", "--modle", "hst")
+        cli(*arguments)
     assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def one_line_error(cli, *arguments) -> str:
@@ -67,6 +94,76 @@ def one_line_error(cli, *arguments) -> str:
     message = ended.value.code
     assert message.startswith("error: ") and "\n" not in message
     return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "many"], "epochs is 'many'; it must be a valid integer"),
+        (["--epochs", 0], "epochs is '0'; it must be greater than or equal to 1"),
+        (["--fit", "crop"], "fit is 'crop'; it must be 'stretch' or 'letterbox'"),
+        (["--size", 48, "--crop-size", 64], "crop_size 64 is larger than size 48"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_one_line(cli, arguments, message):
+    assert one_line_error(cli, "train", *arguments) == f"error: {message}"
+
+
+def test_prepare_checks_the_settings_of_the_clips(cli):
+    message = one_line_error(cli, "prepare", "hmdb51", "--num-frames", 7)
+    assert message == "error: num_frames is '7'; it must be a multiple of 2"
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.fixture
+def train_call(cli, monkeypatch):
+    """Call ``train`` without training; returns the settings and the folder of the results."""
+
+    def call(*arguments) -> tuple[TrainConfig, Path]:
+        calls = []
+
+        def run_experiment(config, results):
+            calls.append((config, results))
+            raise Stop
+
+        monkeypatch.setattr("hstlib.training.experiment.run_experiment", run_experiment)
+        with pytest.raises(Stop):
+            cli("train", *arguments)
+        return calls[0]
+
+    return call
+
+
+def test_without_options_the_settings_are_the_defaults(train_call):
+    assert train_call() == (TrainConfig(), Path("results"))
+
+
+def test_hyphens_and_underscores_are_the_same(train_call):
+    config, _ = train_call("--batch_size", 8, "--crop-size=48")
+    assert (config.batch_size, config.crop_size) == (8, 48)
+
+
+def test_paths_start_at_the_working_directory(train_call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config, results = train_call("--data-dir", "clips", "--results", "out")
+    assert config.data_dir == str(tmp_path / "clips") and results == Path("out")
+
+
+def test_paths_in_the_project_are_stored_relative_to_it(train_call, monkeypatch):
+    """So rows name no folder of the machine, and mean the same as a plan's."""
+    monkeypatch.chdir(CHECKOUT / "notebooks")
+    for given in ("../data/clips", CHECKOUT / "data" / "clips"):
+        assert train_call("--data-dir", given)[0].data_dir == "data/clips"
+
+
+def test_a_tilde_is_the_home(train_call, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config, results = train_call("--data-dir=~/clips", "--results=~/out")
+    assert config.data_dir == str(tmp_path / "clips") and results == tmp_path / "out"
 
 
 def test_a_missing_data_set_is_one_line(cli, tmp_path):
@@ -101,7 +198,7 @@ def test_a_loss_that_is_not_finite_is_one_line(cli, class_folders, in_its_data_r
     message = one_line_error(
         cli, "train", "--dataset", "folder", "--data-dir", class_folders, "--model", "r3d",
         "--backbone", "demo", "--epochs", 9, "--batch-size", 4, "--learning-rate", 1e30,
-        "--device", "cpu", "--size", 16, "--num-windows", 2, "--results", tmp_path,
+        "--device", "cpu", "--size", 16, "--clips-per-video", 2, "--results", tmp_path,
     )  # fmt: skip
     assert "loss is nan" in message
 
@@ -110,7 +207,7 @@ def test_train_writes_a_row(cli, class_folders, in_its_data_root, tmp_path):
     lines = cli(
         "train", "--dataset", "folder", "--data-dir", class_folders, "--model", "c3d",
         "--backbone", "demo", "--epochs", 1, "--batch-size", 4, "--seed", 2,
-        "--device", "cpu", "--size", 16, "--num-windows", 2, "--results", tmp_path,
+        "--device", "cpu", "--size", 16, "--clips-per-video", 2, "--results", tmp_path,
     )  # fmt: skip
     (row,) = load_rows(tmp_path)
     assert row.run_id == "moves-c3d-demo-s1-seed2"
@@ -145,7 +242,7 @@ def test_predict_prints_a_line_per_video(cli, finished_run, class_folders):
         assert sum(map(float, probabilities)) == pytest.approx(1, abs=2e-3)
 
 
-def test_predict_goes_on_after_a_file_that_cannot_be_used(
+def test_predict_continues_after_a_file_that_cannot_be_used(
     cli, finished_run, class_folders, tmp_path, capsys
 ):
     (tmp_path / "empty.avi").touch()
@@ -172,7 +269,7 @@ def test_prepare_lists_what_cannot_be_used(cli, class_folders, tmp_path, inline_
 
 
 def test_demo_draws_both_corpora_under_the_data_root(cli, inline_pool, monkeypatch, tmp_path):
-    monkeypatch.setattr("hstlib.demo.draw_clip", lambda clip: None)
+    monkeypatch.setattr("hstlib.data.demo.draw_clip", lambda clip: None)
     roots = [tmp_path / "data-root" / "demo" / name for name in ("hmdb51", "ucf101")]
     assert cli("demo", "--seed", 3) == [str(root) for root in roots]
     assert all((root / "DEMO.json").is_file() for root in roots)

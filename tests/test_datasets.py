@@ -8,22 +8,21 @@ import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
+from torch.utils.data import default_collate
 
 from hstlib.config import ClipConfig, TrainConfig
-from hstlib.datasets import (
-    RGB_MEAN,
-    RGB_STD,
+from hstlib.data.clips import RGB_MEAN, RGB_STD, normalise
+from hstlib.data.datasets import (
     Sample,
-    VideoDataset,
     VideoSet,
-    carve_validation,
     hmdb51_tags,
+    hold_out_validation,
     load_dataset,
-    normalise,
     split_at_random,
 )
-from hstlib.demo import MARKER, _plan_hmdb51, _plan_ucf101
-from hstlib.store import prepare_store
+from hstlib.data.demo import MARKER, _write_hmdb51, _write_ucf101
+from hstlib.data.loader import VideoDataset
+from hstlib.data.store import prepare_store
 
 LISTS = "testTrainMulti_7030_splits"
 CARTWHEEL = "Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi"
@@ -101,7 +100,7 @@ def test_hmdb51_malformed_line_is_shown_with_its_file_and_number(tmp_path, line)
 def test_hmdb51_with_another_number_of_classes_is_refused(hmdb51_root, tmp_path):
     root = copied(hmdb51_root, tmp_path)
     (root / LISTS / "class_50_test_split1.txt").unlink()
-    with pytest.raises(ValueError, match="has 51 classes, the lists here have 50"):
+    with pytest.raises(ValueError, match="has 51 classes, but the split lists have 50; fetch"):
         load_dataset("hmdb51", root)
 
 
@@ -255,6 +254,35 @@ def test_a_demo_corpus_is_no_real_corpus(request, tmp_path, name):
         load_dataset(name, root)
 
 
+@pytest.mark.parametrize("data_dir", ["moves", "~/moves"])
+def test_a_relative_place_starts_at_the_project_and_a_tilde_is_the_home(
+    class_folders, tmp_path, monkeypatch, data_dir
+):
+    monkeypatch.setattr("hstlib.config.project_root", lambda: class_folders.parent)
+    monkeypatch.setenv("HOME", str(class_folders.parent))
+    (tmp_path / "moves").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_dataset("folder", data_dir).folder == class_folders
+
+
+@pytest.mark.parametrize("split", [0, 4])
+def test_a_split_that_does_not_exist_is_shown(class_folders, split):
+    with pytest.raises(ValueError, match=f"split is {split}; use 1, 2 or 3"):
+        load_dataset("folder", class_folders, split)
+
+
+def test_an_unknown_protocol_is_shown_with_the_known_ones(class_folders):
+    with pytest.raises(ValueError, match="'by-clip' is unknown; use one of .*'random-by-clip'"):
+        load_dataset("folder", class_folders, protocol="by-clip")
+
+
+def test_a_list_that_is_not_text_is_named(hmdb51_root, tmp_path):
+    root = copied(hmdb51_root, tmp_path)
+    (root / LISTS / "class_03_test_split1.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"class_03_test_split1\.txt: not a text file; fetch"):
+        load_dataset("hmdb51", root)
+
+
 # Other protocols
 
 
@@ -272,7 +300,7 @@ def any_set(request) -> tuple[str, Path]:
 def test_a_random_split_is_a_function_of_the_split_number(any_set, protocol):
     name, root = any_set
     first, again, other = (
-        load_dataset(name, root, split, protocol=protocol, num_windows=3) for split in (1, 1, 2)
+        load_dataset(name, root, split, protocol=protocol, clips_per_video=3) for split in (1, 1, 2)
     )
     assert first == again
     assert set(first.test) != set(other.test)
@@ -281,10 +309,10 @@ def test_a_random_split_is_a_function_of_the_split_number(any_set, protocol):
 @pytest.mark.parametrize("protocol", RANDOM)
 def test_a_random_split_has_every_sample_once_and_a_fifth_of_each_class_in_test(any_set, protocol):
     name, root = any_set
-    data = load_dataset(name, root, protocol=protocol, num_windows=3)
+    data = load_dataset(name, root, protocol=protocol, clips_per_video=3)
     official = load_dataset(name, root)
-    windows = [None] if protocol == "random-by-video" else [0, 1, 2]
-    pooled = [replace(s, window=w) for s in official.samples for w in windows]
+    indices = [None] if protocol == "random-by-video" else [0, 1, 2]
+    pooled = [replace(s, clip_index=i) for s in official.samples for i in indices]
     assert Counter(data.train + data.test) == Counter(pooled) and not data.unused
     assert data.paths == official.paths and data.missing == official.missing
     sizes, tested = Counter(s.label for s in pooled), Counter(s.label for s in data.test)
@@ -294,7 +322,7 @@ def test_a_random_split_has_every_sample_once_and_a_fifth_of_each_class_in_test(
 def test_by_clip_tears_videos_apart_and_by_video_does_not(class_folders):
     both = {}
     for protocol in RANDOM:
-        data = load_dataset("folder", class_folders, protocol=protocol, num_windows=4)
+        data = load_dataset("folder", class_folders, protocol=protocol, clips_per_video=4)
         both[protocol] = {s.path for s in data.train} & {s.path for s in data.test}
     assert both["random-by-video"] == set() and both["random-by-clip"]
 
@@ -309,8 +337,8 @@ def test_a_random_split_does_not_depend_on_what_is_on_disk(ucf101_root, tmp_path
     assert with_files == without
 
 
-def test_one_window_cannot_be_torn_apart(class_folders):
-    with pytest.raises(ValueError, match="num_windows 1 leaves one clip"):
+def test_a_video_of_one_clip_cannot_be_torn_apart(class_folders):
+    with pytest.raises(ValueError, match="clips_per_video is 1; to draw clips, use 2"):
         load_dataset("folder", class_folders, protocol="random-by-clip")
 
 
@@ -332,8 +360,8 @@ def test_run_id_names_a_protocol_that_is_not_the_official(protocol):
 
 
 def check_validation(data: VideoSet) -> None:
-    train, validation = carve_validation(data)
-    assert carve_validation(data) == (train, validation)
+    train, validation = hold_out_validation(data)
+    assert hold_out_validation(data) == (train, validation)
     assert Counter(train + validation) == Counter(data.train)
     assert not {s.group for s in train} & {s.group for s in validation}
     groups, held_out = (
@@ -351,7 +379,7 @@ def test_validation_of_real_and_drawn_lists(official_split):
 
 def test_validation_of_classes_that_share_groups(class_folders):
     data = load_dataset("folder", class_folders)
-    train, validation = carve_validation(data)
+    train, validation = hold_out_validation(data)
     assert len({s.group for s in validation}) == 1 and len(validation) == 2
     assert Counter(train + validation) == Counter(data.train)
 
@@ -359,7 +387,7 @@ def test_validation_of_classes_that_share_groups(class_folders):
 def test_a_film_that_gave_most_clips_of_a_class_stays_in_training():
     films = ["big"] * 30 + ["small"] * 3 + ["tiny"]
     train = tuple(Sample(Path(f"{i}.avi"), 0, film) for i, film in enumerate(films))
-    kept, validation = carve_validation(VideoSet("x", ("y",), train, ()))
+    kept, validation = hold_out_validation(VideoSet("x", ("y",), train, ()))
     assert len(validation) in (1, 3) and len(kept) + len(validation) == 34
 
 
@@ -367,7 +395,7 @@ def test_a_class_of_one_group_cannot_be_validated(class_folders):
     data = load_dataset("folder", class_folders)
     one = replace(data, train=tuple(s for s in data.train if s.label or s.group == "seq01"))
     with pytest.raises(ValueError, match=r"moves: no training video of \['left'\] is left"):
-        carve_validation(one)
+        hold_out_validation(one)
 
 
 # Labels
@@ -377,9 +405,9 @@ def test_a_class_of_one_group_cannot_be_validated(class_folders):
 def drawn_roots(tmp_path_factory) -> dict[str, Path]:
     """The lists of the drawn corpora without their videos."""
     roots = {}
-    for name, plan in (("demo-hmdb51", _plan_hmdb51), ("demo-ucf101", _plan_ucf101)):
+    for name, write in (("demo-hmdb51", _write_hmdb51), ("demo-ucf101", _write_ucf101)):
         roots[name] = tmp_path_factory.mktemp(name)
-        plan(roots[name], 0)
+        write(roots[name], 0)
         (roots[name] / MARKER).touch()
     return roots
 
@@ -391,7 +419,7 @@ def split(request) -> int:
 
 @pytest.fixture(params=["hmdb51", "ucf101", "demo-hmdb51", "demo-ucf101"])
 def official_split(request, split) -> VideoSet:
-    """Every split of the real lists, where they are there, and of the drawn ones."""
+    """Every split of the real lists, where they exist, and of the drawn ones."""
     if request.param.startswith("demo-"):
         root = request.getfixturevalue("drawn_roots")[request.param]
     else:
@@ -472,7 +500,7 @@ def test_folder_with_too_few_groups_for_a_split_is_refused(class_folders, tmp_pa
 @pytest.fixture
 def store(class_folders, tmp_path, inline_pool):
     paths = sorted(class_folders.rglob("*.avi"))
-    return prepare_store(paths, ClipConfig(size=16, num_windows=3), tmp_path / "store")
+    return prepare_store(paths, ClipConfig(size=16, clips_per_video=3), tmp_path / "store")
 
 
 @pytest.fixture
@@ -487,30 +515,44 @@ def test_a_sample_is_frames_flow_and_label(store, samples):
     assert label == samples[0].label
 
 
-def windows_drawn(store, samples, seed: int, epoch: int) -> list[int]:
+def test_the_inputs_of_a_model_are_clips_and_flow_in_float32(store, samples):
+    data = VideoDataset(samples, store)
+    *items, labels = default_collate([data[0], data[1]])
+    clips, flow = data.model_inputs(*items)
+    assert labels.tolist() == [sample.label for sample in samples[:2]]
+    assert_close(clips, torch.stack([normalise(data[i][0]) for i in (0, 1)]))
+    assert flow.dtype == torch.float32
+    assert torch.equal(flow, torch.stack([data[i][1].float() for i in (0, 1)]))
+
+
+def test_a_sample_is_described_by_its_file_name(store, samples):
+    assert VideoDataset(samples, store).describe(3) == samples[3].path.name
+
+
+def clips_drawn(store, samples, seed: int, epoch: int) -> list[int]:
     data = VideoDataset(samples, store, seed)
     data.epoch = epoch
     every = [store.read_all(s.path)[0] for s in samples]
     return [
-        next(w for w in range(3) if np.array_equal(every[i][w], data[i][0].numpy()))
+        next(c for c in range(3) if np.array_equal(every[i][c], data[i][0].numpy()))
         for i in range(len(samples))
     ]
 
 
-def test_the_random_window_is_a_function_of_seed_epoch_and_index(store, samples):
-    drawn = windows_drawn(store, samples, seed=3, epoch=5)
-    assert drawn == windows_drawn(store, samples, seed=3, epoch=5)
-    assert drawn != windows_drawn(store, samples, seed=4, epoch=5)
-    assert drawn != windows_drawn(store, samples, seed=3, epoch=6)
+def test_the_random_clip_is_a_function_of_seed_epoch_and_index(store, samples):
+    drawn = clips_drawn(store, samples, seed=3, epoch=5)
+    assert drawn == clips_drawn(store, samples, seed=3, epoch=5)
+    assert drawn != clips_drawn(store, samples, seed=4, epoch=5)
+    assert drawn != clips_drawn(store, samples, seed=3, epoch=6)
     assert set(drawn) == {0, 1, 2}
-    for index, window in enumerate(drawn):
-        assert window == np.random.default_rng((3, 5, index)).integers(3)
+    for index, clip_index in enumerate(drawn):
+        assert clip_index == np.random.default_rng((3, 5, index)).integers(3)
 
 
-def test_a_sample_of_one_window_is_always_that_window(store, samples):
-    single = [replace(sample, window=i % 3) for i, sample in enumerate(samples)]
+def test_a_sample_of_one_clip_is_always_that_clip(store, samples):
+    single = [replace(sample, clip_index=i % 3) for i, sample in enumerate(samples)]
     for epoch in range(4):
-        assert windows_drawn(store, single, seed=3, epoch=epoch) == [i % 3 for i in range(12)]
+        assert clips_drawn(store, single, seed=3, epoch=epoch) == [i % 3 for i in range(12)]
 
 
 def test_normalise_by_hand():

@@ -3,23 +3,23 @@ import json
 import numpy as np
 import pytest
 
-from hstlib import demo
-from hstlib.datasets import hmdb51_tags, load_dataset
-from hstlib.demo import (
+from hstlib.data import demo
+from hstlib.data.datasets import hmdb51_tags, load_dataset
+from hstlib.data.demo import (
     APPEARANCE,
     MARKER,
     MOTION_PAIRS,
     class_kinds,
     draw_clip,
-    draw_frames,
     make_demo,
     reverse_classes,
 )
-from hstlib.flow import optical_flow
-from hstlib.video import read_video
+from hstlib.data.flow import optical_flow
+from hstlib.data.scenes import NUM_SOURCE_FRAMES, draw_frames
+from hstlib.data.video import read_video
 
 CORPORA = ["demo-hmdb51", "demo-ucf101"]
-PLANS = {"demo-hmdb51": demo._plan_hmdb51, "demo-ucf101": demo._plan_ucf101}
+WRITERS = {"demo-hmdb51": demo._write_hmdb51, "demo-ucf101": demo._write_ucf101}
 SCENES = ["slide", "open", "spin", *(name.lower() for kind in APPEARANCE.values() for name in kind)]
 
 
@@ -30,14 +30,14 @@ def dataset(request):
 
 @pytest.fixture
 def three_clips(monkeypatch, inline_pool):
-    for plan in PLANS.values():
-        monkeypatch.setattr(demo, plan.__name__, lambda root, seed, p=plan: p(root, seed)[:3])
+    for write in WRITERS.values():
+        monkeypatch.setattr(demo, write.__name__, lambda root, seed, w=write: w(root, seed)[:3])
 
 
 @pytest.mark.parametrize("scene", SCENES)
 def test_frames_are_a_function_of_scene_and_seeds(scene):
     frames = np.stack(draw_frames(scene, (0, 1), (0, 1, 2)))
-    assert frames.shape == (demo.NUM_SOURCE_FRAMES, 120, 160, 3) and frames.dtype == np.uint8
+    assert frames.shape == (NUM_SOURCE_FRAMES, 120, 160, 3) and frames.dtype == np.uint8
     assert np.array_equal(frames, draw_frames(scene, (0, 1), (0, 1, 2)))
     assert not np.array_equal(frames, draw_frames(scene, (0, 1), (0, 1, 3)))
     assert not np.array_equal(frames, draw_frames(scene, (0, 2), (0, 1, 2)))
@@ -68,9 +68,9 @@ def test_every_motion_class_has_its_reverse(dataset):
     assert all(other != name and reverse[other] == name for name, other in reverse.items())
 
 
-def test_a_motion_pair_plans_the_same_stills_in_reverse(dataset, tmp_path):
+def test_a_motion_pair_is_the_same_stills_in_reverse_in_the_list(dataset, tmp_path):
     by_class = {}
-    for clip in PLANS[dataset](tmp_path, 0):
+    for clip in WRITERS[dataset](tmp_path, 0):
         by_class.setdefault(clip.path.parent.name, []).append(clip)
     for forwards, backwards in MOTION_PAIRS[dataset].values():
         for a, b in zip(by_class[forwards], by_class[backwards], strict=True):
@@ -108,7 +108,7 @@ def test_motion_scenes_go_the_way_their_first_class_says(scene, measure, seed):
 
 @pytest.mark.parametrize("split", [1, 2, 3])
 def test_lists_keep_groups_on_one_side(dataset, split, tmp_path):
-    PLANS[dataset](tmp_path, 0)
+    WRITERS[dataset](tmp_path, 0)
     (tmp_path / MARKER).touch()
     data = load_dataset(dataset, tmp_path, split)
     train, test = ({(s.label, s.group) for s in part} for part in (data.train, data.test))
@@ -118,40 +118,54 @@ def test_lists_keep_groups_on_one_side(dataset, split, tmp_path):
     assert (len(data.train), len(data.test), len(data.unused)) == tuple(8 * n for n in sizes)
 
 
-def test_lists_name_the_clips_that_are_planned(dataset, tmp_path):
-    planned = {clip.path for clip in PLANS[dataset](tmp_path, 0)}
+def test_lists_name_the_clips_to_draw(dataset, tmp_path):
+    to_draw = {clip.path for clip in WRITERS[dataset](tmp_path, 0)}
     (tmp_path / MARKER).touch()
-    assert {s.path for s in load_dataset(dataset, tmp_path).samples} == planned
+    assert {s.path for s in load_dataset(dataset, tmp_path).samples} == to_draw
 
 
 def test_every_group_is_tested_in_one_split_at_most(dataset, tmp_path):
-    PLANS[dataset](tmp_path, 0)
+    WRITERS[dataset](tmp_path, 0)
     (tmp_path / MARKER).touch()
     tested = [s.path for n in (1, 2, 3) for s in load_dataset(dataset, tmp_path, n).test]
     assert len(tested) == len(set(tested))
 
 
 def test_names_are_official(tmp_path):
-    names = [clip.path.name for clip in PLANS["demo-hmdb51"](tmp_path / "h", 0)]
+    names = [clip.path.name for clip in WRITERS["demo-hmdb51"](tmp_path / "h", 0)]
     assert all(hmdb51_tags(name) for name in names) and len(set(names)) == len(names)
-    for clip in PLANS["demo-ucf101"](tmp_path / "u", 0):
+    for clip in WRITERS["demo-ucf101"](tmp_path / "u", 0):
         assert clip.path.name.startswith(f"v_{clip.path.parent.name}_g")
 
 
+def test_the_default_place_is_under_the_data_root(dataset, tmp_path, three_clips):
+    root = make_demo(dataset)
+    assert root == tmp_path / "data-root" / dataset.replace("-", "/")
+    assert len(list(root.rglob("*.avi"))) == 3
+
+
+def test_unknown_names_are_shown_with_the_known_ones():
+    for call in (make_demo, class_kinds, reverse_classes):
+        with pytest.raises(ValueError, match="'hmdb51' is unknown; use one of .*'demo-hmdb51'"):
+            call("hmdb51")
+    with pytest.raises(ValueError, match="scene 'jump' is unknown; use one of .*'slide'.*'rings'"):
+        draw_frames("jump", (0, 1), (0, 1, 2))
+
+
 def test_drawn_files_decode(dataset, tmp_path, three_clips):
-    root = make_demo(tmp_path / dataset, dataset)
+    root = make_demo(dataset, tmp_path / dataset)
     videos = sorted(root.rglob("*.avi"))
     assert len(videos) == 3
     for path in videos:
         video = read_video(path, size=32)
-        assert (video.source_frames, video.source_size) == (demo.NUM_SOURCE_FRAMES, (160, 120))
+        assert (video.source_frames, video.source_size) == (NUM_SOURCE_FRAMES, (160, 120))
         assert video.source_fps == (30 if dataset == "demo-hmdb51" else 25)
         assert len(video.frames) >= 17
 
 
 def test_same_seed_same_bytes(dataset, tmp_path, three_clips):
     roots = [
-        make_demo(tmp_path / name, dataset, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
+        make_demo(dataset, tmp_path / name, seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     files = [
         {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
@@ -162,36 +176,45 @@ def test_same_seed_same_bytes(dataset, tmp_path, three_clips):
 
 
 def test_a_finished_corpus_is_left_alone(dataset, tmp_path, three_clips):
-    root = make_demo(tmp_path / dataset, dataset)
+    root = make_demo(dataset, tmp_path / dataset)
     next(root.rglob("*.avi")).unlink()
-    assert make_demo(root, dataset) == root
+    assert make_demo(dataset, root) == root
     assert len(list(root.rglob("*.avi"))) == 2
 
 
 def test_marker_says_what_was_drawn(dataset, tmp_path, three_clips):
-    root = make_demo(tmp_path / dataset, dataset, seed=4)
+    root = make_demo(dataset, tmp_path / dataset, seed=4)
     identity = json.loads((root / MARKER).read_text())
     assert (identity["dataset"], identity["seed"]) == (dataset, 4)
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"code": "older"}], ids=str)
 def test_a_corpus_drawn_otherwise_is_replaced(dataset, tmp_path, three_clips, other):
-    root = make_demo(tmp_path / dataset, dataset)
+    root = make_demo(dataset, tmp_path / dataset)
     marker = json.loads((root / MARKER).read_text())
     (root / MARKER).write_text(json.dumps(marker | other))
     next(root.rglob("*.avi")).write_bytes(b"stale")
     (root / "stale.txt").touch()
-    make_demo(root, dataset)
+    make_demo(dataset, root)
     assert json.loads((root / MARKER).read_text()) == marker
     assert all(len(read_video(path, size=16).frames) for path in root.rglob("*.avi"))
     assert not (root / "stale.txt").exists()
 
 
+def test_a_corpus_with_a_damaged_marker_is_replaced(dataset, tmp_path, three_clips):
+    root = make_demo(dataset, tmp_path / dataset)
+    (root / MARKER).write_text("{")
+    next(root.rglob("*.avi")).unlink()
+    make_demo(dataset, root)
+    assert json.loads((root / MARKER).read_text())["dataset"] == dataset
+    assert len(list(root.rglob("*.avi"))) == 3
+
+
 def test_a_foreign_folder_is_refused_and_kept(dataset, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
-    with pytest.raises(ValueError, match="mine exists and is not a drawn corpus"):
-        make_demo(tmp_path / "mine", dataset)
+    with pytest.raises(ValueError, match="mine exists and is not a demo corpus"):
+        make_demo(dataset, tmp_path / "mine")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
@@ -201,11 +224,11 @@ def test_nothing_is_left_behind_by_an_exception(dataset, tmp_path, three_clips, 
 
     monkeypatch.setattr(demo, "draw_clip", fail)
     with pytest.raises(OSError, match="disk full"):
-        make_demo(tmp_path / "corpora" / "a", dataset)
+        make_demo(dataset, tmp_path / "corpora" / "a")
     assert [p.name for p in (tmp_path / "corpora").iterdir()] == [".a.lock"]
 
 
 def test_a_codec_that_is_not_there_names_the_file(tmp_path):
     clip = demo.DemoClip(tmp_path / "none" / "a.avi", "slide", False, (0, 1), (0, 1, 2), fps=25)
-    with pytest.raises(OSError, match=r"a\.avi: OpenCV cannot write"):
+    with pytest.raises(OSError, match=r"a\.avi: OpenCV cannot write an XVID AVI file; check"):
         draw_clip(clip)

@@ -2,10 +2,10 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
-from hstlib.diagrams import block_diagram
-from hstlib.hst import HST
-from hstlib.plots import show_blocks
-from hstlib.reformer import HResidualUnit
+from hstlib.book.diagrams import block_diagram
+from hstlib.book.plots import show_blocks
+from hstlib.model import HST
+from hstlib.model.reformer import HResidualUnit
 
 
 @pytest.fixture(scope="module")

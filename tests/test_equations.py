@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hstlib.paper import EQUATIONS
+from hstlib.book.paper import EQUATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
@@ -16,11 +16,11 @@ READINGS = (ROOT / "book/readings.md").read_text()
 
 def numbers_in(text: str) -> set[int]:
     """Equation numbers of 'Eq. (7)', 'Eqs. (3) and (4)' and 'Eqs. (10)-(12)'."""
-    found = set()
+    numbers = set()
     for words in re.findall(r"Eqs?\. ((?:\(\d+\)(?:-|, | and )?)+)", text):
         ends = [int(number) for number in re.findall(r"\d+", words)]
-        found |= set(range(ends[0], ends[-1] + 1)) if "-" in words else set(ends)
-    return found
+        numbers |= set(range(ends[0], ends[-1] + 1)) if "-" in words else set(ends)
+    return numbers
 
 
 def test_all_seventeen_equations_are_listed():
@@ -36,7 +36,7 @@ def test_equation_has_code_test_cell_and_readings(equation):
     assert f"(eq-{equation.number})" in source["markdown"], "no labelled equation"
     for code in equation.code:
         module, name = code.split(".")
-        implementation = getattr(importlib.import_module(f"hstlib.{module}"), name)
+        implementation = getattr(importlib.import_module(f"hstlib.model.{module}"), name)
         assert equation.number in numbers_in(implementation.__doc__), code
         assert re.search(rf"\b{name}\b", TESTS), f"{code} has no test"
         assert re.search(rf"\b{name}\b", source["code"]), f"{code} is in no cell"

@@ -6,10 +6,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hstlib.augment import evaluation_views
 from hstlib.config import ClipConfig, TrainConfig
-from hstlib.datasets import Sample, normalise
-from hstlib.evaluate import (
+from hstlib.data.augment import evaluation_views
+from hstlib.data.clips import normalise
+from hstlib.data.datasets import Sample
+from hstlib.data.flow import optical_flow
+from hstlib.data.store import VideoClips, prepare_store
+from hstlib.data.video import VideoError
+from hstlib.training.evaluate import (
     average_views,
     predict_video,
     score_clips,
@@ -17,12 +21,9 @@ from hstlib.evaluate import (
     score_views,
     summarise,
 )
-from hstlib.flow import optical_flow
-from hstlib.store import VideoClips, prepare_store
-from hstlib.video import VideoError
 
-CLIP = ClipConfig(size=16, num_windows=2)
-TRAINED = TrainConfig(clip=CLIP)
+CLIP = ClipConfig(size=16, clips_per_video=2)
+TRAINED = TrainConfig(**CLIP.model_dump())
 
 
 class Spy(nn.Module):
@@ -75,8 +76,8 @@ def test_score_of_a_video_is_the_mean_over_its_clips(model, store, samples):
             np.testing.assert_allclose(row, clips.mean(0), rtol=1e-5)
 
 
-def test_a_sample_of_one_window_is_scored_by_that_clip_alone(model, store, samples):
-    mixed = [samples[0], replace(samples[0], window=1), replace(samples[2], window=0)]
+def test_a_sample_with_a_clip_index_is_scored_by_that_clip_alone(model, store, samples):
+    mixed = [samples[0], replace(samples[0], clip_index=1), replace(samples[2], clip_index=0)]
     scores = score_videos(model, mixed, store)
     expected = []
     for sample in (samples[0], samples[2]):
@@ -87,20 +88,22 @@ def test_a_sample_of_one_window_is_scored_by_that_clip_alone(model, store, sampl
     np.testing.assert_allclose(scores[2], expected[1][0], rtol=1e-5)
 
 
-def test_every_window_and_crop_is_a_view(model, store, samples):
-    views = score_views(model, samples, store, crop=8, crops=3)
+def test_every_crop_of_every_clip_is_a_view(model, store, samples):
+    views = score_views(model, samples, store, crop_size=8, num_crops=3)
     assert [None if v is None else v.shape for v in views] == [(6, 4), None, *[(6, 4)] * 3]
     assert {v.dtype for v in views if v is not None} == {np.dtype(np.float32)}
-    for window in (0, 1):
-        clip = (value[window : window + 1] for value in store.read_all(samples[2].path)[:2])
-        cut = (torch.from_numpy(np.ascontiguousarray(v)) for v in evaluation_views(*clip, 8, 3))
-        expected = score_clips(model, *cut)
-        np.testing.assert_allclose(views[2][3 * window : 3 * window + 3], expected, rtol=1e-5)
+    for index in (0, 1):
+        clip = (value[index : index + 1] for value in store.read_all(samples[2].path)[:2])
+        crops = (torch.from_numpy(np.ascontiguousarray(v)) for v in evaluation_views(*clip, 8, 3))
+        expected = score_clips(model, *crops)
+        np.testing.assert_allclose(views[2][3 * index : 3 * index + 3], expected, rtol=1e-5)
 
 
-def test_a_sample_of_one_window_has_its_crops_as_views(model, store, samples):
-    (whole,) = score_views(model, samples[:1], store, crop=8, crops=3)
-    (one,) = score_views(model, [replace(samples[0], window=1)], store, crop=8, crops=3)
+def test_a_sample_with_a_clip_index_has_the_crops_of_that_clip_as_views(model, store, samples):
+    (whole,) = score_views(model, samples[:1], store, crop_size=8, num_crops=3)
+    (one,) = score_views(
+        model, [replace(samples[0], clip_index=1)], store, crop_size=8, num_crops=3
+    )
     np.testing.assert_allclose(one, whole[3:], rtol=1e-5)
 
 
@@ -122,9 +125,9 @@ def test_row_of_an_unreadable_video_is_nan(model, store, samples):
     assert np.isnan(scores).all(1).tolist() == [False, True, False, False, False]
 
 
-@pytest.mark.parametrize("crop", [0, 8])
-def test_the_table_is_as_wide_as_the_classes_if_no_video_can_be_read(model, store, samples, crop):
-    scores = score_videos(model.train(), samples[1:2] * 3, store, crop=crop)
+@pytest.mark.parametrize("crop_size", [0, 8])
+def test_scores_have_all_classes_even_if_no_video_can_be_read(model, store, samples, crop_size):
+    scores = score_videos(model.train(), samples[1:2] * 3, store, crop_size=crop_size)
     assert scores.shape == (3, 4) and scores.dtype == np.float32 and np.isnan(scores).all()
     assert not model.training
 
@@ -163,7 +166,7 @@ def test_summary_by_hand():
     assert summary == pytest.approx(expected)
 
 
-def test_a_summary_without_views_judges_no_clips():
+def test_a_summary_without_views_has_no_clip_accuracy():
     summary = summarise(np.array([[0.9, 0.1], [0.2, 0.8]]), [0, 1])
     assert summary.keys() == {"top1", "top5", "mean_class", "ece", "videos", "unreadable"}
 
@@ -191,8 +194,8 @@ def test_batches_are_full_across_videos(model, store, samples, batch_size, sizes
 
 
 def test_no_more_than_a_batch_of_clips_is_read_ahead(model, samples):
-    """A video of a thousand windows, none of which is there before it is asked for."""
-    clip, read = ClipConfig(size=16, num_windows=1000), []
+    """A video of a thousand clips, each of which is made when it is asked for."""
+    clip, read = ClipConfig(size=16, clips_per_video=1000), []
 
     class Lazy:
         def __init__(self, values):
@@ -201,8 +204,8 @@ def test_no_more_than_a_batch_of_clips_is_read_ahead(model, samples):
         def __len__(self):
             return 1000
 
-        def __getitem__(self, window):
-            read.append(window)
+        def __getitem__(self, index):
+            read.append(index)
             return self.values
 
     class Store(VideoClips):
@@ -223,8 +226,8 @@ def test_no_more_than_a_batch_of_clips_is_read_ahead(model, samples):
     assert views.shape == (1000, 4) and len(read) == 2000
 
 
-def test_predicting_a_file_of_many_windows_goes_in_batches(model, samples):
-    config = TrainConfig(clip=CLIP.model_copy(update={"num_windows": 40}))
+def test_a_file_of_many_clips_is_predicted_in_batches(model, samples):
+    config = TRAINED.model_copy(update={"clips_per_video": 40})
     predict_video(model, samples[0].path, config)
     assert [len(clips) for clips, _ in model.seen] == [16, 16, 8]
 

@@ -9,15 +9,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.checkpoint import checkpoint
 
-from hstlib import demo, experiment
-from hstlib.checkpoint import check_split, load_checkpoint, save_checkpoint
-from hstlib.config import LoopConfig, TrainConfig
-from hstlib.datasets import Sample, carve_validation, load_dataset
-from hstlib.evaluate import score_videos, summarise
-from hstlib.experiment import environment, evaluated_checkpoint, kind_accuracy, open_store, run
-from hstlib.metrics import count_parameters
-from hstlib.models import build_model, lay_channels_last
-from hstlib.results import load_rows, write_row
+from hstlib.config import TrainConfig
+from hstlib.data import demo
+from hstlib.data.datasets import Sample, hold_out_validation, load_dataset
+from hstlib.model.registry import build_model, to_channels_last
+from hstlib.training import experiment
+from hstlib.training.checkpoint import check_split, load_checkpoint, save_checkpoint
+from hstlib.training.evaluate import score_videos, summarise
+from hstlib.training.experiment import (
+    evaluated_checkpoint,
+    kind_accuracy,
+    open_store,
+    run_experiment,
+)
+from hstlib.training.metrics import count_parameters
+from hstlib.training.provenance import checkout_commit, environment
+from hstlib.training.rows import load_row, load_rows, write_row
+from hstlib.training.state import pack_metadata
 
 
 def test_a_run_writes_its_row(finished_run):
@@ -37,7 +45,7 @@ def test_the_row_says_what_was_run(finished_run):
     assert row.parameters == count_parameters(build_model("r3d", 2, "demo"))
     assert row.test.keys() >= {"top1", "top5", "mean_class", "clip_top1", "ece", "videos"}
     assert len(row.videos) == len(row.confidences) == 4 and row.tags == {}
-    assert len(row.test_readings) == 1 and row.manifest is None
+    assert len(row.test_evaluations) == 1 and row.manifest is None
     assert (row.test["videos"], row.test["unreadable"], row.test["top5"]) == (4, 0, 1.0)
     assert [e["epoch"] for e in row.epochs] == [0] and np.isfinite(row.epochs[0]["loss"])
     assert row.kinds == {}
@@ -46,13 +54,15 @@ def test_the_row_says_what_was_run(finished_run):
 
 def test_the_log_holds_a_line_per_epoch(finished_run):
     log = (finished_run.results / finished_run.row.run_id / "log.txt").read_text()
-    assert "epoch 1/1 loss" in log and "reads the test set, time 1" in log and "test top-1" in log
+    assert (
+        "epoch 1/1 loss" in log and "evaluates the test set, time 1" in log and "test top-1" in log
+    )
 
 
 def test_the_same_settings_give_the_same_losses_and_scores(
     finished_run, in_its_data_root, tmp_path
 ):
-    row = run(finished_run.config, tmp_path / "again")
+    row = run_experiment(finished_run.config, tmp_path / "again")
     assert row.epochs[0]["loss"] == finished_run.row.epochs[0]["loss"]
     assert row.test == finished_run.row.test
     again = evaluated_checkpoint(finished_run.config, tmp_path / "again")
@@ -71,7 +81,7 @@ def test_a_checkpoint_gives_the_rows_accuracy(finished_run, in_its_data_root):
 @pytest.mark.parametrize("name", ["hst", "c3d", "r2plus1d", "r3d"])
 def test_a_checkpoint_gives_identical_predictions(name, class_folders, tmp_path):
     model = build_model(name, 2, "demo")
-    lay_channels_last(model)  # as in training
+    to_channels_last(model)  # as in training
     clips, flow = torch.randn(2, 3, 16, 16, 16), torch.randn(2, 2, 16, 16, 16)
     model(clips, flow)  # moves the running statistics
     path = tmp_path / "new" / "a.safetensors"
@@ -102,9 +112,33 @@ def test_a_file_that_is_no_checkpoint_is_named(finished_run, tmp_path, damage):
         load_checkpoint(path)
 
 
+EARLIER = {"model": "r3d", "backbone": "demo", "clip": {"size": 16}, "loop": {"ema": 0.0}}
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named(finished_run, tmp_path):
+    """Earlier versions stored settings in groups."""
+    path = tmp_path / "a.safetensors"
+    metadata = {"config": EARLIER, "classes": ["left", "right"], "split": ""}
+    save_file(load_file(finished_run.checkpoint), path, pack_metadata(metadata))
+    message = r"a\.safetensors was written by an earlier version of hstlib, .* train again"
+    with pytest.raises(ValueError, match=message):
+        load_checkpoint(path)
+    with pytest.raises(ValueError, match=message):
+        check_split(path, load_dataset("folder", finished_run.config.data_dir))
+
+
+def test_a_row_of_an_earlier_version_is_named(finished_run, tmp_path):
+    path = write_row(finished_run.row, tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"config": EARLIER}))
+    with pytest.raises(ValueError, match=r"row\.json was written by an earlier version of hstlib"):
+        load_row(path)
+    with pytest.raises(ValueError, match=r"row\.json was written by an earlier version of hstlib"):
+        run_experiment(finished_run.config, tmp_path)
+
+
 def test_a_data_set_that_is_not_there_stops_the_run(tmp_path):
     with pytest.raises(ValueError, match="unpack the official split lists"):
-        run(TrainConfig(), tmp_path)
+        run_experiment(TrainConfig(), tmp_path)
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -113,9 +147,9 @@ def test_training_videos_that_cannot_be_read_stop_the_run(tmp_path, inline_pool)
         path = tmp_path / "broken" / "a" / f"seq{group}_0.avi"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    config = TrainConfig(dataset="folder", data_dir=str(tmp_path / "broken"), clip={"size": 16})
+    config = TrainConfig(dataset="folder", data_dir=str(tmp_path / "broken"), size=16)
     with pytest.raises(ValueError, match=r"none of the 2 training videos.*seq1_0\.avi: empty"):
-        run(config, tmp_path / "results")
+        run_experiment(config, tmp_path / "results")
 
 
 def test_an_unreadable_video_is_left_out_of_training_and_wrong_in_the_test(
@@ -129,9 +163,9 @@ def test_an_unreadable_video_is_left_out_of_training_and_wrong_in_the_test(
         copy.write_bytes(b"" if damaged else path.read_bytes())
     config = TrainConfig(
         dataset="folder", data_dir=str(root), model="c3d", backbone="demo", epochs=1,
-        batch_size=6, device="cpu", clip={"size": 16},
+        batch_size=6, device="cpu", size=16,
     )  # fmt: skip
-    row = run(config, tmp_path / "results")
+    row = run_experiment(config, tmp_path / "results")
     assert (row.train_videos, row.problems, row.missing) == (8, 4, 0)
     assert (row.test["videos"], row.test["unreadable"]) == (4, 2)
     assert row.test["top1"] <= 0.5
@@ -142,9 +176,9 @@ def test_an_unreadable_video_is_left_out_of_training_and_wrong_in_the_test(
 def test_a_run_on_a_drawn_corpus_judges_by_kind(drawn_corpus, tmp_path):
     config = TrainConfig(
         dataset=drawn_corpus, model="hst", backbone="demo", epochs=1, batch_size=4, device="cpu",
-        clip={"size": 16},
+        size=16,
     )  # fmt: skip
-    row = run(config, tmp_path / "results")
+    row = run_experiment(config, tmp_path / "results")
     kinds = {"motion", "appearance", "direction"}
     assert row.kinds.keys() == kinds | {f"{kind}_shuffled" for kind in kinds}
     assert all(0 <= share <= 1 for share in row.kinds.values())
@@ -168,8 +202,8 @@ def test_kind_accuracy_by_hand(tmp_path):
 
 
 def test_outside_a_checkout_the_commit_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert experiment._commit() == ("unknown", True)
+    monkeypatch.setattr("hstlib.training.provenance.project_root", lambda: tmp_path)
+    assert checkout_commit() == ("unknown", True)
 
 
 def test_environment_is_text():
@@ -179,46 +213,67 @@ def test_environment_is_text():
     assert found["torch"] == torch.__version__
 
 
-def test_a_run_that_recomputes_gives_the_same_weights(finished_run, in_its_data_root, tmp_path):
+def test_activation_checkpointing_gives_the_same_weights(finished_run, in_its_data_root, tmp_path):
     weights = []
-    for recompute in (False, True):
-        changes = {"model": "hst", "loop": LoopConfig(recompute=recompute)}
+    for on in (False, True):
+        changes = {"model": "hst", "activation_checkpointing": on}
         config = finished_run.config.model_copy(update=changes)
-        with patch("hstlib.reformer.checkpoint", wraps=checkpoint) as recomputed:
-            run(config, tmp_path / str(recompute))
-        assert recomputed.called == recompute
-        weights.append(load_file(evaluated_checkpoint(config, tmp_path / str(recompute))))
-    kept, again = weights
-    assert all(torch.equal(kept[name], again[name]) for name in kept | again)
+        with patch("hstlib.model.reformer.checkpoint", wraps=checkpoint) as checkpointed:
+            run_experiment(config, tmp_path / str(on))
+        assert checkpointed.called == on
+        weights.append(load_file(evaluated_checkpoint(config, tmp_path / str(on))))
+    stored, recomputed = weights
+    assert all(torch.equal(stored[name], recomputed[name]) for name in stored | recomputed)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_weights_are_trained_in_the_memory_format_of_the_settings(
+    finished_run, in_its_data_root, tmp_path, channels_last, monkeypatch
+):
+    formats = []
+
+    def train(model, *arguments):
+        result = experiment_train(model, *arguments)
+        weights = [p for p in model.parameters() if p.ndim in (4, 5)]
+        formats.append(all(p.movedim(1, -1).is_contiguous() for p in weights))
+        return result
+
+    experiment_train = experiment.train
+    monkeypatch.setattr(experiment, "train", train)
+    config = finished_run.config.model_copy(update={"channels_last": channels_last})
+    row = run_experiment(config, tmp_path)
+    assert formats == [channels_last]
+    assert row.epochs[0]["loss"] == pytest.approx(finished_run.row.epochs[0]["loss"], rel=1e-4)
 
 
 def test_a_row_with_other_settings_is_not_replaced(finished_run, in_its_data_root, tmp_path):
     write_row(finished_run.row, tmp_path)
     other = finished_run.config.model_copy(update={"epochs": 7})
-    with pytest.raises(ValueError, match="holds a run with other settings"):
-        run(other, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"holds a run with other settings \(epochs 1 instead of 7\)"
+    ):
+        run_experiment(other, tmp_path)
     assert load_rows(tmp_path) == [finished_run.row]
 
 
 def test_a_size_the_model_cannot_take_fails_before_decoding(
     finished_run, in_its_data_root, tmp_path
 ):
-    clip = finished_run.config.clip.model_copy(update={"size": 40})
     with pytest.raises(ValueError, match=r"\(1, 3, 16, 40, 40\)"):
-        run(finished_run.config.model_copy(update={"clip": clip}), tmp_path)
+        run_experiment(finished_run.config.model_copy(update={"size": 40}), tmp_path)
 
 
 def test_a_finished_run_is_not_run_again(finished_run, in_its_data_root, caplog):
     before = finished_run.checkpoint.stat().st_mtime_ns
     with caplog.at_level(logging.INFO, "hstlib"):
-        assert run(finished_run.config, finished_run.results) == finished_run.row
+        assert run_experiment(finished_run.config, finished_run.results) == finished_run.row
     assert "is finished" in caplog.text and "test set" not in caplog.text
     assert finished_run.checkpoint.stat().st_mtime_ns == before
 
 
 def test_with_validation_the_best_epoch_is_evaluated(finished_run, in_its_data_root, tmp_path):
     config = finished_run.config.model_copy(update={"validation": True, "epochs": 3})
-    row = run(config, tmp_path)
+    row = run_experiment(config, tmp_path)
     folder = tmp_path / config.run_id
     assert (folder / "last.safetensors").is_file()
     assert evaluated_checkpoint(config, tmp_path) == folder / "best.safetensors"
@@ -227,7 +282,7 @@ def test_with_validation_the_best_epoch_is_evaluated(finished_run, in_its_data_r
     data = load_dataset("folder", config.data_dir, config.split)
     model, _, _ = load_checkpoint(folder / "best.safetensors")
     store = open_store(data, config.clip)
-    _, validation = carve_validation(data)
+    _, validation = hold_out_validation(data)
     labels = [sample.label for sample in validation]
     assert summarise(score_videos(model, validation, store), labels)["top1"] == max(shares)
     assert row.train_videos + len(validation) == len(data.train)
@@ -240,10 +295,10 @@ def test_a_run_killed_in_the_test_reads_it_twice_and_says_so(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment, "_judge", killed)
-        run(finished_run.config, tmp_path)
-    row = run(finished_run.config, tmp_path)
-    assert len(row.test_readings) == 2
+        patch.setattr(experiment, "_evaluate_answers", killed)
+        run_experiment(finished_run.config, tmp_path)
+    row = run_experiment(finished_run.config, tmp_path)
+    assert len(row.test_evaluations) == 2
     assert (row.test, row.videos) == (finished_run.row.test, finished_run.row.videos)
     again = evaluated_checkpoint(finished_run.config, tmp_path)
     assert again.read_bytes() == finished_run.checkpoint.read_bytes()

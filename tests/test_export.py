@@ -11,11 +11,11 @@ from onnxruntime import InferenceSession
 
 import hstlib
 from hstlib.__main__ import main
-from hstlib.checkpoint import load_checkpoint
 from hstlib.config import TrainConfig
-from hstlib.datasets import normalise
-from hstlib.export import export_onnx
-from hstlib.models import build_model
+from hstlib.data.clips import normalise
+from hstlib.model.registry import build_model
+from hstlib.training.checkpoint import load_checkpoint
+from hstlib.training.export import export_onnx
 
 SIZE = 48
 CLASSES = ["clap", "wave", "прыжок"]
@@ -42,9 +42,8 @@ def exported(request, tmp_path_factory) -> SimpleNamespace:
     """A model, the settings it is written with, and the ONNX file."""
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     config = TrainConfig(
-        model=request.param, backbone="demo", clip={"size": 64, "fit": "letterbox"}
+        model=request.param, backbone="demo", size=64, fit="letterbox", crop_size=SIZE
     )
-    config = config.model_copy(update={"augment": config.augment.model_copy(update={"crop": SIZE})})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = build_model(config.model, len(CLASSES), config.backbone)
@@ -122,7 +121,7 @@ def test_the_verb_writes_beside_the_checkpoint_and_nothing_to_the_terminal_but_t
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch, tmp_path):
-    monkeypatch.setattr("hstlib.export.find_spec", lambda name: None)
+    monkeypatch.setattr("hstlib.training.export.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'hstlib\[export\]'"):
         export_onnx(tmp_path / "a.onnx", build_model("r3d", 2, "demo"), TrainConfig(), ["a", "b"])
     assert not list(tmp_path.iterdir())

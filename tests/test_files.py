@@ -1,9 +1,18 @@
+import errno
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from hstlib.files import UNFINISHED, complete, lock, remove, remove_leftovers
+from hstlib.files import (
+    UNFINISHED,
+    check_disk_space,
+    complete,
+    lock,
+    remove,
+    remove_leftovers,
+)
 
 
 def test_a_file_is_there_only_when_it_is_complete(tmp_path):
@@ -55,15 +64,15 @@ def test_removing_what_is_not_there_or_a_link_is_safe(tmp_path):
 @pytest.mark.parametrize(
     "call",
     [
-        "from hstlib.demo import make_demo; make_demo(root / 'demo', 'demo-hmdb51')",
-        "from hstlib.inspection import inspect_files; list(inspect_files([root], 1))",
-        "from hstlib.config import ClipConfig; from hstlib.store import prepare_store; "
+        "from hstlib.data.demo import make_demo; make_demo('demo-hmdb51', root / 'demo')",
+        "from hstlib.data.inspection import inspect_files; list(inspect_files([root] * 9999, 2))",
+        "from hstlib.config import ClipConfig; from hstlib.data.store import prepare_store; "
         "prepare_store([root / 'a.avi'], ClipConfig(size=16), root / 'store')",
     ],
     ids=["demo", "inspection", "store"],
 )
 def test_a_script_that_every_process_would_run_again_is_told_the_remedy(tmp_path, call):
-    """Such a script would wait for itself, or have its files called broken."""
+    """Otherwise such a script would wait for itself, or report its files as broken."""
     script = tmp_path / "script.py"
     (tmp_path / "a.avi").touch()
     script.write_text(f"from pathlib import Path\nroot = Path(__file__).parent\n{call}\n")
@@ -78,3 +87,11 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")])
     with lock(tmp_path / "a").acquire(timeout=5):
         pass
+
+
+def test_a_small_disk_is_an_error_with_both_sizes(tmp_path):
+    free = shutil.disk_usage(tmp_path).free
+    check_disk_space(tmp_path, free // 2)
+    with pytest.raises(OSError, match=r"bytes are needed, [\d,]+ are free; .*, or wait$") as caught:
+        check_disk_space(tmp_path, 10**18, "wait")
+    assert caught.value.errno == errno.ENOSPC

@@ -4,9 +4,16 @@ import cv2
 import numpy as np
 import pytest
 
-from hstlib.augment import augment
 from hstlib.config import AugmentConfig, ClipConfig
-from hstlib.flow import LEVELS_PER_PIXEL, METHODS, draw_pair, end_point_error, optical_flow
+from hstlib.data.augment import augment
+from hstlib.data.flow import (
+    LEVELS_PER_PIXEL,
+    METHODS,
+    draw_pair,
+    end_point_error,
+    flow_parameters,
+    optical_flow,
+)
 
 FLOWS = [method for method in METHODS if method != "difference"]
 ONE_RIGHT_TWO_UP = np.array([[1, 0, 1], [0, 1, -2]])
@@ -61,6 +68,8 @@ def test_one_frame_has_no_flow(frames):
 def test_an_unknown_method_is_shown(frames):
     with pytest.raises(ValueError, match="'tvl1' is unknown; use one of dis, .*difference"):
         optical_flow(frames, method="tvl1")
+    with pytest.raises(ValueError, match="'tvl1' is unknown; use one of dis, .*difference"):
+        flow_parameters("tvl1")
 
 
 def test_the_settings_know_every_method():

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from hstlib.config import TrainConfig
-from hstlib.datasets import load_dataset
-from hstlib.experiment import open_store, run
-from hstlib.store import cut_clips
-from hstlib.verify import verify
+from hstlib.data.clips import cut_clips
+from hstlib.data.datasets import load_dataset
+from hstlib.data.verify import verify
+from hstlib.training.experiment import open_store, run_experiment
 
 FILES = 500
 CLASSES = ("a", "b", "c", "d")
@@ -72,12 +72,12 @@ def unreadable(path: Path, rng: np.random.Generator) -> None:
 
 
 def foreign_name(path: Path, rng: np.random.Generator) -> None:
-    """A name that is no UTF-8, which OpenCV cannot open."""
+    """A name that is not UTF-8, which OpenCV cannot open."""
     path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"_\xff\xfe.avi"))
 
 
 def other_container(path: Path, rng: np.random.Generator) -> None:
-    """A name that says another container; the content is whole."""
+    """The suffix of another container; the content is whole."""
     path.rename(path.with_suffix(".mp4"))
 
 
@@ -96,7 +96,7 @@ WHOLE = {"other_container", "swap"}
 
 @pytest.fixture
 def fuzzed(tmp_path, video_file, moving) -> tuple[Path, dict[str, set[str]]]:
-    """A data set of 500 damaged files and 20 whole ones; and the names by what was done."""
+    """A data set of 500 damaged files and 20 whole ones, and the names by kind of damage."""
     root, rng = tmp_path / "fuzzed", np.random.default_rng(0)
     whole = [video_file(tmp_path / f"{i}.avi", moving(seed=i)) for i in range(8)]
     done: dict[str, set[str]] = {"whole": set()}
@@ -131,7 +131,7 @@ def test_500_damaged_files_are_listed_and_none_is_substituted(fuzzed, tmp_path):
 
     config = TrainConfig(
         dataset="folder", data_dir=str(root), model="r3d", backbone="demo", epochs=1,
-        batch_size=8, learning_rate=1e-3, clip={"size": 16}, num_workers=1, device="cpu",
+        batch_size=8, learning_rate=1e-3, size=16, num_workers=1, device="cpu",
     )  # fmt: skip
     data = load_dataset("folder", root)
     store = open_store(data, config.clip, workers=2)
@@ -147,7 +147,7 @@ def test_500_damaged_files_are_listed_and_none_is_substituted(fuzzed, tmp_path):
             ):
                 assert np.array_equal(stored, cut)
 
-    row = run(config, tmp_path / "results")
+    row = run_experiment(config, tmp_path / "results")
     assert row.problems == len(store.problems)
     assert row.test["unreadable"] == sum(str(s.path) in store.problems for s in data.test) > 0
     assert row.train_videos + row.test["videos"] == len(data.samples)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from hstlib.__main__ import main
-from hstlib.datasets import Sample, VideoSet, load_dataset, split_at_random
-from hstlib.demo import MARKER, _plan_hmdb51, _plan_ucf101
-from hstlib.leakage import find_leaks, leakage_table, rules_of
+from hstlib.data.datasets import Sample, VideoSet, load_dataset, split_at_random
+from hstlib.data.demo import MARKER, _write_hmdb51, _write_ucf101
+from hstlib.data.leakage import find_leaks, leak_rules, leakage_table
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
@@ -51,13 +51,13 @@ def test_table_by_hand_has_the_worst_class_first(by_hand):
 
 def test_only_hmdb51_has_titles(ucf101_root):
     data = load_dataset("ucf101", ucf101_root)
-    assert [*rules_of(data)] == ["video", "group"]
+    assert [*leak_rules(data)] == ["video", "group"]
     with pytest.raises(ValueError, match=r"'title' is unknown for ucf101.*\['video', 'group'\]"):
         find_leaks(data, "title")
 
 
 def test_clips_of_one_video_on_both_sides_leak_by_every_rule(hmdb51_root):
-    data = load_dataset("hmdb51", hmdb51_root, protocol="random-by-clip", num_windows=5)
+    data = load_dataset("hmdb51", hmdb51_root, protocol="random-by-clip", clips_per_video=5)
     by_video, by_group = find_leaks(data, "video"), find_leaks(data, "group")
     trained = {sample.path for sample in data.train}
     assert by_video == [sample.path in trained for sample in data.test] and any(by_video)
@@ -68,7 +68,7 @@ def test_clips_of_one_video_on_both_sides_leak_by_every_rule(hmdb51_root):
 def drawn_lists(request, tmp_path_factory) -> tuple[str, Path]:
     """The lists of a drawn corpus without its videos."""
     root = tmp_path_factory.mktemp(request.param)
-    (_plan_hmdb51 if request.param == "demo-hmdb51" else _plan_ucf101)(root, 0)
+    (_write_hmdb51 if request.param == "demo-hmdb51" else _write_ucf101)(root, 0)
     (root / MARKER).touch()
     return request.param, root
 
@@ -77,7 +77,7 @@ def drawn_lists(request, tmp_path_factory) -> tuple[str, Path]:
 def test_drawn_splits_do_not_leak_and_random_ones_do(drawn_lists, split):
     name, root = drawn_lists
     data = load_dataset(name, root, split)
-    assert all(sum(find_leaks(data, rule)) == 0 for rule in rules_of(data))
+    assert all(sum(find_leaks(data, rule)) == 0 for rule in leak_rules(data))
     leaks = find_leaks(split_at_random(data, split))
     assert sum(leaks) > 0.6 * len(leaks)
 
@@ -132,7 +132,7 @@ def test_the_verb_prints_classes_and_totals(hmdb51_root, monkeypatch, capsys, pr
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["test", "clips", "video", "group", "title"]
     assert len(lines) == 2 + 51 + 3
-    data = load_dataset("hmdb51", hmdb51_root, 2, protocol=protocol, num_windows=4)
+    data = load_dataset("hmdb51", hmdb51_root, 2, protocol=protocol, clips_per_video=4)
     leaked, total = sum(find_leaks(data)), len(data.test)
     assert f": {leaked} of {total} test clips leak, {leaked / total:.1%}" in lines[-2]
     assert lines[-2].startswith("group, ")

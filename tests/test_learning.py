@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstlib.checkpoint import load_checkpoint
-from hstlib.config import ClipConfig, TrainConfig
-from hstlib.datasets import load_dataset
-from hstlib.demo import DemoClip, draw_clip
-from hstlib.evaluate import score_videos
-from hstlib.experiment import open_store, run
-from hstlib.results import load_rows
-from hstlib.train import TrainingError
+from hstlib.config import TrainConfig
+from hstlib.data.datasets import load_dataset
+from hstlib.data.demo import DemoClip, draw_clip
+from hstlib.training.checkpoint import load_checkpoint
+from hstlib.training.evaluate import score_videos
+from hstlib.training.experiment import open_store, run_experiment
+from hstlib.training.loop import TrainingError
+from hstlib.training.rows import load_rows
 
 PUBLISHED = Path(__file__).resolve().parents[1] / "results/published"
 
@@ -29,11 +29,11 @@ def direction_run(tmp_path_factory):
                 draw_clip(DemoClip(path, "slide", reverse, (0, group), (0, group, clip), fps=30))
     config = TrainConfig(
         dataset="folder", data_dir=str(folder / "clips"), backbone="demo", epochs=10,
-        batch_size=16, learning_rate=0.005, clip=ClipConfig(size=32),
+        batch_size=16, learning_rate=0.005, size=32,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HST_DATA", str(folder / "data"))
-        run(config, folder / "results")
+        run_experiment(config, folder / "results")
         data = load_dataset("folder", config.data_dir)
         store = open_store(data, config.clip)
     (checkpoint,) = (folder / "results").glob("*/last.safetensors")
@@ -59,13 +59,14 @@ def test_c3d_at_the_rate_the_paper_warns_of_stops(drawn_corpus, tmp_path):
     """Section 4 met NaN at 0.1 with C3D, and took 0.0001; here the loss explodes first."""
     config = TrainConfig(
         dataset=drawn_corpus, model="c3d", backbone="demo", epochs=5, batch_size=8, device="cpu",
-        learning_rate=0.1, clip=ClipConfig(size=48),
+        learning_rate=0.1, size=48,
     )  # fmt: skip
     with pytest.raises(TrainingError, match=r"epoch \d, step \d, at learning rate 0\.1") as error:
-        run(config, tmp_path / "results")
+        run_experiment(config, tmp_path / "results")
     assert str(error.value).count(".avi") == 8
-    row = run(config.model_copy(update={"learning_rate": None}), tmp_path / "at the paper's rate")
-    assert row.config.rate == 1e-4 and max(epoch["loss"] for epoch in row.epochs) < 2.5
+    papers = TrainConfig.from_flat(config.model_dump() | {"learning_rate": None})
+    row = run_experiment(papers, tmp_path / "at the paper's rate")
+    assert row.config.learning_rate == 1e-4 and max(epoch["loss"] for epoch in row.epochs) < 2.5
 
 
 @pytest.mark.parametrize("dataset", ["demo-hmdb51", "demo-ucf101"])

@@ -4,9 +4,8 @@ import torch
 from torch import nn
 from torchmetrics.functional import classification as reference
 
-from hstlib.datasets import hmdb51_tags
-from hstlib.metrics import (
-    accuracy_interval,
+from hstlib.data.datasets import hmdb51_tags
+from hstlib.training.metrics import (
     bin_confidences,
     class_accuracy,
     clip_accuracy,
@@ -100,11 +99,11 @@ def test_metrics_equal_those_of_torchmetrics(num_videos, num_classes, seed):
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_calibration_equals_that_of_torchmetrics(num_videos, num_classes, seed, bins):
     scores, labels = random_scores(num_videos, num_classes, seed)
-    found = reliability(scores, labels, bins)
+    calibration = reliability(scores, labels, bins)
     both = torch.from_numpy(scores.astype(np.float64)), torch.from_numpy(labels)
     expected = reference.multiclass_calibration_error(*both, num_classes, n_bins=bins).item()
-    assert expected_calibration_error(found) == pytest.approx(expected)
-    assert found.counts.sum() == num_videos
+    assert expected_calibration_error(calibration) == pytest.approx(expected)
+    assert calibration.counts.sum() == num_videos
 
 
 def test_ties_are_broken_as_torchmetrics_does():
@@ -155,21 +154,21 @@ def test_unreadable_videos_alone_are_an_accuracy_of_zero():
 def test_no_videos_have_no_mean_class_accuracy():
     confusion = confusion_matrix([], [], 3)
     assert np.isnan(class_accuracy(confusion)).all()
-    with pytest.raises(ValueError, match=r"\(3, 4\) holds no videos"):
+    with pytest.raises(ValueError, match=r"\(3, 4\) counts no videos"):
         mean_class_accuracy(confusion)
 
 
 @pytest.mark.parametrize(
     ("labels", "predictions", "message"),
     [
-        ([3], [0], "label 3 is none of 0 to 2"),
-        ([-1], [0], "label -1 is none of 0 to 2"),
-        ([0, 0], [0, 3], "prediction 3 is none of -1 to 2"),
-        ([0], [-2], "prediction -2 is none of -1 to 2"),
+        ([3], [0], "label 3 is not in 0 to 2"),
+        ([-1], [0], "label -1 is not in 0 to 2"),
+        ([0, 0], [0, 3], "prediction 3 is not in -1 to 2"),
+        ([0], [-2], "prediction -2 is not in -1 to 2"),
         ([0, 1], [0], "2 labels and 1 predictions"),
     ],
 )
-def test_what_is_no_class_is_shown(labels, predictions, message):
+def test_a_value_that_is_not_a_class_is_named(labels, predictions, message):
     with pytest.raises(ValueError, match=message):
         confusion_matrix(labels, predictions, 3)
 
@@ -216,11 +215,11 @@ def test_no_videos_are_no_clip_accuracy():
 
 def test_reliability_by_hand():
     scores = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [np.nan, np.nan], [0.05, 0.95]])
-    found = reliability(scores, [0, 0, 0, 0, 1], bins=4)
-    assert found.counts.tolist() == [0, 0, 2, 2]
-    np.testing.assert_allclose(found.confidence, [np.nan, np.nan, 0.65, 0.925])
-    np.testing.assert_allclose(found.accuracy, [np.nan, np.nan, 0.5, 1])
-    error = expected_calibration_error(found)
+    calibration = reliability(scores, [0, 0, 0, 0, 1], bins=4)
+    assert calibration.counts.tolist() == [0, 0, 2, 2]
+    np.testing.assert_allclose(calibration.confidence, [np.nan, np.nan, 0.65, 0.925])
+    np.testing.assert_allclose(calibration.accuracy, [np.nan, np.nan, 0.5, 1])
+    error = expected_calibration_error(calibration)
     assert error == pytest.approx((2 * 0.15 + 2 * 0.075) / 4)
 
 
@@ -228,9 +227,9 @@ def test_confidences_that_were_written_down_give_the_same_bins():
     scores, labels = random_scores(60, 6, seed=5)
     scores[::7] = np.nan
     written = [None if np.isnan(row).any() else float(row.max()) for row in scores]
-    found = bin_confidences(written, predict_classes(scores) == labels)
+    calibration = bin_confidences(written, predict_classes(scores) == labels)
     for value, expected in zip(
-        vars(found).values(), vars(reliability(scores, labels)).values(), strict=True
+        vars(calibration).values(), vars(reliability(scores, labels)).values(), strict=True
     ):
         np.testing.assert_array_equal(value, expected)
 
@@ -245,20 +244,20 @@ def test_a_sure_and_right_model_has_no_calibration_error():
 
 
 def test_unreadable_videos_have_no_calibration():
-    found = reliability(np.full((3, 2), np.nan), [0, 1, 1])
-    assert found.counts.tolist() == [0] * 10
-    assert np.isnan(found.accuracy).all() and np.isnan(found.confidence).all()
+    calibration = reliability(np.full((3, 2), np.nan), [0, 1, 1])
+    assert calibration.counts.tolist() == [0] * 10
+    assert np.isnan(calibration.accuracy).all() and np.isnan(calibration.confidence).all()
     with pytest.raises(ValueError, match="no video can be read"):
-        expected_calibration_error(found)
+        expected_calibration_error(calibration)
 
 
 def test_logits_have_no_calibration():
-    with pytest.raises(ValueError, match=r"confidence 3\.5 is no probability"):
+    with pytest.raises(ValueError, match=r"confidence 3\.5 is not a probability"):
         reliability(np.array([[3.5, -1.0]]), [0])
 
 
 def test_calibration_needs_a_label_per_row():
-    with pytest.raises(ValueError, match="4 confidences and 2 answers"):
+    with pytest.raises(ValueError, match="4 confidences and 2 hits"):
         bin_confidences([0.5] * 4, [True] * 2)
     with pytest.raises(ValueError, match=r"scores \(4, 3\) and 1 labels"):
         reliability(SCORES, [0])
@@ -290,17 +289,6 @@ def test_videos_without_tags_have_no_hits_by_tag():
 def test_hits_need_the_tags_of_every_video():
     with pytest.raises(ValueError):
         hits_by_tag([True], [])
-
-
-def test_wilson_interval_of_known_cases():
-    assert accuracy_interval(0.5, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert accuracy_interval(0.0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert accuracy_interval(1.0, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-
-
-def test_interval_narrows_with_the_number_of_clips():
-    widths = [np.ptp(accuracy_interval(0.8, count)) for count in (10, 100, 1000)]
-    assert widths[0] > widths[1] > widths[2]
 
 
 def test_count_parameters_counts_what_is_trained():

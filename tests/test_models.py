@@ -4,10 +4,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 
-from hstlib.hst import BACKBONES, HST
-from hstlib.metrics import count_parameters
-from hstlib.models import MODELS, build_model
-from hstlib.paper import PAPER_ROWS
+from hstlib.book.paper import PAPER_ROWS
+from hstlib.model import HST
+from hstlib.model.hst import BACKBONES
+from hstlib.model.inputs import check_clips
+from hstlib.model.registry import MODELS, build_model
+from hstlib.training.metrics import count_parameters
 
 COUNTS = {
     ("hst", "resnet21", 51): 35_544_530,
@@ -137,11 +139,11 @@ def test_evaluation_does_not_depend_on_the_rest_of_the_batch(model):
 
 
 def test_state_dict_round_trip(model):
-    other = build_model(
+    twin = build_model(
         next(name for name, kind in MODELS.items() if type(model) is kind), CLASSES, "demo"
     )
-    other.load_state_dict(model.state_dict())
-    assert torch.equal(model.eval()(*batch()), other.eval()(*batch()))
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(*batch()), twin.eval()(*batch()))
 
 
 def test_only_hst_sees_the_flow(model):
@@ -220,8 +222,8 @@ def test_gpu_agrees_with_float64_on_the_cpu(model):
     model.double().eval()
     expected = model(clips.double(), flow.double())
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        found = model.float().cuda()(clips.cuda(), flow.cuda()).cpu().double()
-    assert (found - expected).norm() < 1e-3 * expected.norm()
+        logits = model.float().cuda()(clips.cuda(), flow.cuda()).cpu().double()
+    assert (logits - expected).norm() < 1e-3 * expected.norm()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -229,11 +231,54 @@ def test_numbers_that_are_not_finite_are_refused(value):
     model = HST(3, "demo").eval()
     clips, flow = torch.zeros(1, 3, 16, 16, 16), torch.zeros(1, 2, 16, 16, 16)
     clips[0, 1, 2, 3, 4] = value
-    with pytest.raises(ValueError, match=r"clips \(1, 3, 16, 16, 16\) hold NaN or infinity"):
+    with pytest.raises(ValueError, match=r"clips \(1, 3, 16, 16, 16\) contain NaN or infinity"):
         model(clips, flow)
     flow[0, 1, 2, 3, 4] = value
-    with pytest.raises(ValueError, match=r"flow \(1, 2, 16, 16, 16\) hold NaN or infinity"):
+    with pytest.raises(ValueError, match=r"flow \(1, 2, 16, 16, 16\) contain NaN or infinity"):
         model(torch.zeros_like(clips), flow)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_largest_finite_numbers_are_accepted_in_every_type(dtype):
+    clips = torch.full((1, 3, 16, 16, 16), torch.finfo(dtype).max, dtype=dtype)
+    check_clips(clips, 16, dtype)
+    for value in (float("nan"), float("inf"), -float("inf")):
+        clips[0, 1, 2, 3, 4] = value
+        with pytest.raises(ValueError, match="contain NaN or infinity"):
+            check_clips(clips, 16, dtype)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_type_that_the_weights_do_not_have_is_refused_with_both(model, device):
+    clips, flow = (x.to(device) for x in batch())
+    text = (
+        r"clips \(2, 3, 16, 16, 32\) are torch\.float64, but the model's weights are torch\.float32"
+    )
+    with pytest.raises(ValueError, match=text):
+        model.to(device)(clips.double(), flow)
+    with pytest.raises(
+        ValueError, match=r"torch\.float32, but the model's weights are torch\.float64"
+    ):
+        model.double()(clips, flow.double())
+    with pytest.raises(ValueError, match=r"torch\.float16, but .* convert clips with \.to"):
+        model.float()(clips.half(), flow)
+
+
+def test_flow_of_a_type_that_the_weights_do_not_have_is_refused():
+    clips, flow = batch()
+    with pytest.raises(ValueError, match=r"flow \(2, 2, 16, 16, 32\) are torch\.float64"):
+        HST(CLASSES, "demo")(clips, flow.double())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_takes_other_types_but_not_float64(model, dtype):
+    clips, flow = batch()
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = model(clips, flow)
+        assert_close(model(clips.to(dtype), flow.to(dtype)), expected, atol=0.05, rtol=0.05)
+        with pytest.raises(ValueError, match=r"clips \(2, 3, 16, 16, 32\) are torch\.float64"):
+            model(clips.double(), flow)
 
 
 def test_exported_model_is_the_model(model):
@@ -246,5 +291,6 @@ def test_exported_model_is_the_model(model):
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
 def test_compiled_model_is_the_model(model):
     inputs = batch()
+    compiled = torch.compile(model.eval(), fullgraph=True)
     with torch.no_grad():
-        assert_close(torch.compile(model.eval())(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)
+        assert_close(compiled(*inputs), model(*inputs), atol=1e-5, rtol=1e-5)

@@ -16,16 +16,15 @@ from unfolded import (
     unfold,
 )
 
-from hstlib import ops
-from hstlib.attention import HybridAttention, SpatialAttention
-from hstlib.hst import HST
-from hstlib.models import MODELS, build_model
-from hstlib.reformer import (
+from hstlib.model import HST, ops
+from hstlib.model.attention import HybridAttention, SpatialAttention
+from hstlib.model.reformer import (
     HierarchyResidualNetwork,
     HResidualUnit,
     SpatialVisualWindows,
     TemporalConvolution,
 )
+from hstlib.model.registry import MODELS, build_model
 
 UNITS = [
     (in_channels, out_channels, kernel_size, halve)
@@ -147,10 +146,10 @@ def test_state_dict_round_trip(case):
         for parameter in twin.parameters():
             parameter.zero_()
     twin.load_state_dict(module.state_dict())
-    for mine, other in zip(
+    for mine, twins in zip(
         outputs_of(module.eval(), inputs), outputs_of(twin.eval(), inputs), strict=True
     ):
-        assert torch.equal(mine, other)
+        assert torch.equal(mine, twins)
 
 
 TWINS = {
@@ -164,33 +163,37 @@ TWINS = {
 }
 
 
-def step(run: nn.Module, gradients_of: nn.Module, inputs) -> dict[str, Tensor]:
-    """Run forward and backward; return outputs, gradients and running statistics by name."""
-    torch.manual_seed(0)  # of the noise
+def step(call: nn.Module, gradients_of: nn.Module, inputs) -> dict[str, Tensor]:
+    """Call forward and backward; return outputs, gradients and running statistics by name."""
+    torch.manual_seed(0)  # same noise
     leaves = [x.clone().requires_grad_() if isinstance(x, Tensor) else x for x in inputs]
-    outputs = outputs_of(run, leaves)
+    outputs = outputs_of(call, leaves)
     backward(tuple(y / y[0].numel() for y in outputs))
-    found = {f"output {i}": y for i, y in enumerate(outputs)}
-    found |= {f"input {i}": x.grad for i, x in enumerate(leaves) if isinstance(x, Tensor)}
-    return found | {
+    values = {f"output {i}": y for i, y in enumerate(outputs)}
+    values |= {f"input {i}": x.grad for i, x in enumerate(leaves) if isinstance(x, Tensor)}
+    return values | {
         name: value.grad if isinstance(value, nn.Parameter) else value
         for name, value in gradients_of.state_dict(keep_vars=True).items()
     }
 
 
-def assert_same_step(module: nn.Module, twin: nn.Module, inputs, run, **tolerance) -> None:
-    """Compare a step with its twin's, called by ``run``; weights may differ by axes of length 1."""
-    mine, other = step(module, module, inputs), step(run, twin, inputs)
-    assert mine.keys() == other.keys()
-    for name, value in mine.items():
-        text = name
-        assert_close(other[name].view(value.shape), value, **tolerance, msg=lambda m, t=text: t + m)
+def assert_same_step(module: nn.Module, twin: nn.Module, inputs, call, **tolerance) -> None:
+    """Compare the steps of a module and its twin; weights may differ by axes of length 1.
+
+    ``call`` calls the twin with the module's inputs.
+    """
+    values, twins = step(module, module, inputs), step(call, twin, inputs)
+    assert values.keys() == twins.keys()
+    for name, value in values.items():
+        assert_close(
+            twins[name].view(value.shape), value, **tolerance, msg=lambda text, n=name: n + text
+        )
 
 
 def call_unfolded(twin: nn.Module):
-    """Give the twin windows as (B, C, K, H, W), and its windows back as (B, K, C, H, W)."""
+    """Convert windows to the twin's (B, C, K, H, W), and its windows back to (B, K, C, H, W)."""
 
-    def run(*inputs):
+    def call(*inputs):
         if isinstance(twin, UnfoldedUnit | UnfoldedHierarchy):
             inputs = (inputs[0].transpose(1, 2), *inputs[1:])
         outputs = twin(*inputs)
@@ -198,7 +201,7 @@ def call_unfolded(twin: nn.Module):
             return outputs.transpose(1, 2)
         return outputs
 
-    return run
+    return call
 
 
 def model_case():
@@ -217,44 +220,66 @@ def test_modules_are_their_unfolded_twins_forward_and_backward(make, training):
     assert_same_step(module, twin, inputs, call_unfolded(twin))
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_second_derivatives_are_the_unfolded_twins(checkpointing):
+    module, inputs, _ = model_case()
+    module.double()
+    twin = UnfoldedHST(module)
+    if checkpointing:
+        module.enable_activation_checkpointing()
+    inputs = [x.double() for x in inputs]
+
+    def penalty_gradients(model: nn.Module) -> dict[str, Tensor]:
+        torch.manual_seed(0)  # same noise
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        gradients = torch.autograd.grad(model(*leaves).square().sum(), leaves, create_graph=True)
+        sum(gradient.square().sum() for gradient in gradients).backward()
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+    gradients, twins = penalty_gradients(module), penalty_gradients(twin)
+    assert gradients.keys() == twins.keys()
+    assert relative_error([*gradients.values()], [twins[name] for name in gradients]) < 1e-9
+
+
 @pytest.mark.parametrize("sizes", UNITS, ids=str)
-def test_recomputing_the_terms_changes_nothing(sizes):
+def test_activation_checkpointing_changes_nothing(sizes):
     unit, inputs, _ = unit_case(*sizes)
     twin = copy.deepcopy(unit)
-    twin.recompute = True
+    twin.activation_checkpointing = True
     assert_same_step(unit, twin, inputs, twin, rtol=0, atol=0)
 
 
-def kept_bytes(recompute: bool) -> int:
+def saved_bytes(checkpointing: bool) -> int:
+    """Count the bytes that a network saves for its backward pass."""
     network, inputs, _ = network_case()
-    found = {}
+    saved = {}
 
-    def keep(x: Tensor) -> Tensor:
-        return found.setdefault(x.data_ptr(), x)
+    def save(x: Tensor) -> Tensor:
+        return saved.setdefault(x.data_ptr(), x)
 
     for unit in network.units:
-        unit.recompute = recompute
-        unit.norm.register_forward_hook(lambda module, _, output: keep(output))
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        unit.activation_checkpointing = checkpointing
+        unit.norm.register_forward_hook(lambda module, _, output: save(output))
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda x: x):
         network(*inputs)
     own = {parameter.data_ptr() for parameter in network.parameters()}
-    return sum(x.nbytes for pointer, x in found.items() if pointer not in own)
+    return sum(x.nbytes for pointer, x in saved.items() if pointer not in own)
 
 
-def test_recomputing_the_terms_keeps_about_half_of_the_memory():
-    assert kept_bytes(True) < 0.55 * kept_bytes(False)
+def test_activation_checkpointing_saves_about_half_of_the_memory():
+    assert saved_bytes(True) < 0.55 * saved_bytes(False)
 
 
 def test_channels_come_last_in_memory_from_the_frames_to_the_last_unit_and_back():
     model, inputs, _ = model_case()
-    seen = []
+    are_channels_last = []
 
-    def look(x: Tensor) -> None:
-        seen.append(x[:1].is_contiguous(memory_format=torch.channels_last))
+    def check(x: Tensor) -> None:
+        are_channels_last.append(x[:1].is_contiguous(memory_format=torch.channels_last))
 
     def hook(module, arguments, output):
-        look(arguments[0])
-        output.register_hook(look)
+        check(arguments[0])
+        output.register_hook(check)
 
     parts = [*model.windows.modules(), *model.hierarchy.modules()]
     layers = [part for part in parts if isinstance(part, nn.Conv2d | nn.BatchNorm2d)]
@@ -262,42 +287,46 @@ def test_channels_come_last_in_memory_from_the_frames_to_the_last_unit_and_back(
         layer.register_forward_hook(hook)
     backward((model(*inputs),))
     calls = len(layers) + len(model.hierarchy.units)  # both terms of Eq. (8) call W
-    assert seen == 2 * calls * [True]
+    assert are_channels_last == 2 * calls * [True]
 
 
-def test_a_step_never_looks_at_a_value():
-    with torch.device("meta"):  # where there are none; on a GPU the look would wait for them
+def test_a_step_never_reads_a_value():
+    with torch.device("meta"):  # has no values; on a GPU reading one would synchronise
         model = HST(5, "demo")
         clips, flow = torch.empty(2, 3, 16, 24, 40), torch.empty(2, 2, 16, 24, 40)
         model(clips, flow).square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def relative_error(found: list[Tensor], exact: list[Tensor]) -> float:
-    found, exact = (torch.cat([x.cpu().double().flatten() for x in xs]) for xs in (found, exact))
-    return float((found - exact).norm() / exact.norm())
+def relative_error(values: list[Tensor], exact: list[Tensor]) -> float:
+    values, exact = (torch.cat([x.cpu().double().flatten() for x in xs]) for xs in (values, exact))
+    return float((values - exact).norm() / exact.norm())
+
+
+def constant_noise(variance: Tensor, training: bool) -> Tensor:
+    return torch.full_like(variance, 1e-3)
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", MODELS)
-def test_a_step_is_near_that_in_float64_on_the_cpu(name, device, monkeypatch):
-    monkeypatch.setattr(ops, "window_noise", lambda variance, training: 1e-3)
+def test_a_step_is_close_to_float64_on_the_cpu(name, device, monkeypatch):
+    monkeypatch.setattr(ops, "window_noise", constant_noise)
     model = build_model(name, 5, "demo")
     for dropout in (part for part in model.modules() if isinstance(part, nn.Dropout)):
         dropout.p = 0.0
     inputs = random(12, 2, 3, 16, 16, 16), random(13, 2, 2, 16, 16, 16)
 
     def step(dtype: torch.dtype, device: str, low: bool) -> tuple[list[Tensor], list[Tensor]]:
-        run = copy.deepcopy(model).to(device, dtype)
+        twin = copy.deepcopy(model).to(device, dtype)
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             with torch.autocast(device, torch.bfloat16, enabled=low):
-                logits = run(*(x.to(device, dtype) for x in inputs))
+                logits = twin(*(x.to(device, dtype) for x in inputs))
             (logits * random(14, *logits.shape).to(logits)).sum().backward()
-        return [logits.detach()], [parameter.grad for parameter in run.parameters()]
+        return [logits.detach()], [parameter.grad for parameter in twin.parameters()]
 
     exact = step(torch.float64, "cpu", False)
-    for found, wanted in zip(step(torch.float32, device, False), exact, strict=True):
-        assert relative_error(found, wanted) < 1e-3
+    for values, expected in zip(step(torch.float32, device, False), exact, strict=True):
+        assert relative_error(values, expected) < 1e-3
     logits, gradients = step(torch.float32, device, True)
     assert relative_error(logits, exact[0]) < 5e-2
     assert all(gradient.isfinite().all() for gradient in gradients)
@@ -307,14 +336,14 @@ def test_a_step_is_near_that_in_float64_on_the_cpu(name, device, monkeypatch):
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler itself
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_compiled_step_is_the_step(device, monkeypatch):
-    monkeypatch.setattr(ops, "window_noise", lambda variance, training: 1e-3)
+    monkeypatch.setattr(ops, "window_noise", constant_noise)
     model, inputs, _ = model_case()
     model = model.to(device, torch.float64)
     twin = copy.deepcopy(model)
     inputs = [x.to(device, torch.float64) for x in inputs]
     compiled = torch.compile(twin, fullgraph=True, dynamic=False)
     assert_same_step(model, twin, inputs, compiled, rtol=1e-6, atol=1e-6)
-    torch.compiler.reset()  # or the next size would be compiled for all sizes, which fails in torch
+    torch.compiler.reset()  # otherwise torch compiles the next size for all sizes, and fails
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3])
@@ -322,10 +351,10 @@ def test_a_folded_2d_convolution_is_a_3d_convolution(kernel_size):
     flat = nn.Conv2d(3, 7, kernel_size, stride=2, padding=kernel_size // 2)
     deep = unfold(flat)
     clips = random(9, 2, 3, 5, 13, 11)
-    mine = flat(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 5)).transpose(1, 2)
-    assert_close(mine, deep(clips), rtol=1e-5, atol=1e-5)
-    backward((mine / mine[0].numel(),))
-    backward((deep(clips) / mine[0].numel(),))
+    folded = flat(clips.transpose(1, 2).flatten(0, 1)).unflatten(0, (2, 5)).transpose(1, 2)
+    assert_close(folded, deep(clips), rtol=1e-5, atol=1e-5)
+    backward((folded / folded[0].numel(),))
+    backward((deep(clips) / folded[0].numel(),))
     assert_close(flat.weight.grad, deep.weight.grad.squeeze(2), rtol=1e-5, atol=1e-5)
     assert_close(flat.bias.grad, deep.bias.grad, rtol=1e-5, atol=1e-5)
 
@@ -376,8 +405,8 @@ def test_the_prior_of_the_network_mixes_all_windows():
 
 def test_stages_begin_with_a_1x1_unit_and_halve_from_the_second_on():
     network, _, _ = network_case()
-    shown = [(unit.phi.kernel_size[0], unit.halve) for unit in network.units]
-    assert shown == [(1, False), (3, False), (1, True), (3, False), (3, False), (1, True)]
+    units = [(unit.phi.kernel_size[0], unit.halve) for unit in network.units]
+    assert units == [(1, False), (3, False), (1, True), (3, False), (3, False), (1, True)]
 
 
 def test_spatial_attention_is_its_equations():
@@ -411,9 +440,9 @@ def test_hybrid_attention_pads_an_odd_size_by_its_last_row_or_column(height, wid
     module.eval()
     rows = [*range(height), *[height - 1] * (height % 2)]
     columns = [*range(width), *[width - 1] * (width % 2)]
-    seen = []
-    module.norm.register_forward_hook(lambda m, inputs, output: seen.append(output))
+    mixes = []
+    module.norm.register_forward_hook(lambda m, inputs, output: mixes.append(output))
     module(spatial, temporal)
     even = spatial[:, :, rows][..., columns]
     module(even, torch.zeros_like(even))
-    assert_close(seen[0], seen[1][..., :height, :width])
+    assert_close(mixes[0], mixes[1][..., :height, :width])

@@ -1,18 +1,23 @@
-"""Structure of the notebooks, and the training notebook on real video through papermill."""
+"""Structure and parameters of the notebooks, and the training notebook through papermill."""
 
 import ast
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
-from hstlib.checkpoint import load_checkpoint
-from hstlib.evaluate import predict_video
-from hstlib.plots import Prediction, prediction_figure
-from hstlib.results import load_rows
-from hstlib.store import cut_clips
+from hstlib.book.plots import Prediction, prediction_figure
+from hstlib.config import TrainConfig
+from hstlib.data.clips import cut_clips
+from hstlib.training.checkpoint import load_checkpoint
+from hstlib.training.evaluate import predict_video
+from hstlib.training.rows import load_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -59,9 +64,93 @@ def test_every_notebook_is_in_the_book():
     assert [path.stem for path in NOTEBOOKS if f"notebooks/{path.stem}\n" not in toc] == []
 
 
+def parameters_of(path: Path) -> dict[str, Any]:
+    """The parameters of a notebook and their defaults."""
+    statements = ast.parse("".join(code_cells(read(path))[0]["source"])).body
+    return {s.targets[0].id: ast.literal_eval(s.value) for s in statements}
+
+
+def run_first_cells(path: Path, **parameters: Any) -> dict[str, Any]:
+    """Run what comes before the first section, with parameters set by papermill.
+
+    The cells run here, without a kernel, which takes seconds to start.
+    """
+    notebook = parameterize_notebook(load_notebook_node(str(path)), parameters)
+    defaults, injected, setup = [c.source for c in notebook.cells if c.cell_type == "code"][:3]
+    namespace: dict[str, Any] = {"In": ["", defaults, injected, setup]}
+    for source in namespace["In"]:
+        exec(source, namespace)
+    return namespace
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_misspelt_parameter_is_refused(path):
+    name, default = next(iter(parameters_of(path).items()))
+    misspelt = f"{name}x"
+    with pytest.raises(ValueError, match=f"no parameter '{misspelt}'; did you mean '{name}'"):
+        run_first_cells(path, **{misspelt: default})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_value_of_the_wrong_type_is_refused(path):
+    name = next(iter(parameters_of(path)))
+    with pytest.raises(ValueError, match=rf"\b{name}\b is {{'no': 'such value'}}"):
+        run_first_cells(path, **{name: {"no": "such value"}})
+
+
+@pytest.mark.parametrize(
+    ("stem", "parameters", "message"),
+    [
+        ("07_train", {"model": "i3d"}, "model is 'i3d'.*'hst', 'c3d', 'r2plus1d' or 'r3d'"),
+        ("07_train", {"size": 50}, "H and W divisible by 8"),
+        ("07_train", {"reading": "papr"}, "'papr'"),
+        ("07_train", {"num_processes": 0}, "num_processes is 0.*greater than or equal to 1"),
+        ("08_splits", {"film_shown": 21}, "film_shown is 21.*less than or equal to 20"),
+        ("08_splits", {"class_shown": "jump"}, "class_shown is 'jump'.*'slide_right'"),
+        ("09_results", {"results_dir": "result/typo"}, f"no folder {ROOT / 'result/typo'}"),
+        ("10_figures", {"checkpoints": ["no.safetensors"]}, f"{ROOT / 'no.safetensors'}: no such"),
+        ("10_figures", {"checkpoints": ["a", "b", "c"]}, "checkpoints is .*at most 2 items"),
+        ("10_figures", {"checkpoints": "['a']"}, "papermill's -p passes a string"),
+        ("11_real_video", {"results_dir": "results/published"}, "no run of HST on UT-Interaction"),
+        ("12_data_engine", {"num_videos": 561}, "num_videos is 561.*less than or equal to 560"),
+        ("13_flow", {"size": 100}, "size is 100.*multiple of 16"),
+        ("13_flow", {"margin": 50}, "margin is 50; with size 112, use 1 to 48"),
+        ("14_speed", {"measurements_dir": "bench"}, f"no folder {ROOT / 'bench'}"),
+    ],
+)
+def test_value_outside_the_range_is_refused(stem, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        run_first_cells(ROOT / f"notebooks/{stem}.ipynb", **parameters)
+
+
+@pytest.mark.parametrize("folder", ["results/published", str(ROOT / "results/published")])
+def test_paths_mean_the_same_from_any_working_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = run_first_cells(ROOT / "notebooks/09_results.ipynb", results_dir=folder)["rows"]
+    assert rows == load_rows(ROOT / "results/published") != []
+
+
+def test_training_notebook_has_every_setting_under_its_name():
+    names = parameters_of(ROOT / "notebooks/07_train.ipynb").keys()
+    assert names == TrainConfig.model_fields.keys() | {"num_processes", "results_dir"}
+
+
+def test_papermill_stops_at_a_misspelt_setting(tmp_path):
+    with pytest.raises(PapermillExecutionError, match="no parameter 'epoch'") as error:
+        papermill.execute_notebook(
+            ROOT / "notebooks/07_train.ipynb",
+            tmp_path / "out.ipynb",
+            parameters={"epoch": 3},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=ROOT,
+        )
+    assert error.value.exec_count == 3  # parameters, papermill's own cell, then the second
+
+
 def test_training_notebook_trains_in_several_processes(class_folders, tmp_path):
     papermill.execute_notebook(
-        ROOT / "notebooks/06_train.ipynb",
+        ROOT / "notebooks/07_train.ipynb",
         tmp_path / "out.ipynb",
         parameters={
             "dataset": "folder",
@@ -91,7 +180,7 @@ def real_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HST_DATA", str(folder / "data"))
         papermill.execute_notebook(
-            ROOT / "notebooks/06_train.ipynb",
+            ROOT / "notebooks/07_train.ipynb",
             folder / "out.ipynb",
             parameters={
                 "dataset": "folder",
@@ -99,7 +188,7 @@ def real_run(tmp_path_factory):
                 "size": 32,
                 "fit": "letterbox",
                 "sampling": "uniform",
-                "num_windows": 1,
+                "clips_per_video": 1,
                 "batch_size": 9,
                 "epochs": 2,
                 "results_dir": str(folder / "results"),

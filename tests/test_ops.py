@@ -1,41 +1,27 @@
 """Each equation against a plain loop in float64, forward and backward, and its properties."""
 
 import math
-from collections.abc import Callable
 from itertools import product
 
 import pytest
 import torch
+from loops import assert_same, build, random
 from torch import Tensor
-from torch.nn import functional
 from torch.testing import assert_close
 
-from hstlib import ops
-
-
-def build(shape: tuple[int, ...], value: Callable[..., Tensor]) -> Tensor:
-    return torch.stack([value(*i) for i in product(*map(range, shape))]).reshape(shape)
-
-
-def random(seed: int, *shape: int) -> Tensor:
-    rng = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=rng, dtype=torch.float64)
-
-
-def assert_same(function: Callable, twin: Callable, *inputs: Tensor, **tolerance: float) -> None:
-    """Compare the outputs, and the gradients of a random weighted sum of them."""
-    results = []
-    for f in (function, twin):
-        leaves = [x.clone().requires_grad_() for x in inputs]
-        outputs = f(*leaves)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        loss = sum((y * random(99 + i, *y.shape)).sum() for i, y in enumerate(outputs))
-        results.append((outputs, torch.autograd.grad(loss, leaves)))
-    assert_close(results[0], results[1], **tolerance)
+from hstlib.model import fused, ops
 
 
 def gelu(x: Tensor) -> Tensor:
     return x * (1 + torch.erf(x / math.sqrt(2))) / 2
+
+
+def test_maximum_over_time_is_its_loop():
+    def twin(x):
+        B, C, T, H, W = x.shape
+        return build((B, C, H, W), lambda b, c, h, w: max(x[b, c, t, h, w] for t in range(T)))
+
+    assert_same(ops.maximum_over_time, twin, random(40, 2, 3, 4, 5, 7))
 
 
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
@@ -63,6 +49,11 @@ def test_channel_shuffle_leaves_rgb_as_it_is(groups):
 def test_channel_shuffle_refuses_groups_that_do_not_divide(groups):
     with pytest.raises(ValueError, match=f"groups = {groups} does not divide the 3 channels"):
         ops.channel_shuffle(random(1, 1, 3, 2, 2), groups)
+
+
+def test_frame_pairs_are_slices():
+    features = random(41, 2, 6, 3, 5, 7)
+    assert_same(ops.frame_pairs, lambda x: (x[:, 0::2], x[:, 1::2]), features)
 
 
 def test_merge_windows_is_its_loop():
@@ -120,7 +111,13 @@ def test_window_statistics_by_hand():
 
 @pytest.mark.parametrize(
     "function",
-    [ops.merge_windows, ops.window_statistics, lambda x: ops.spatial_visual_norm(x, x[:, :1])],
+    [
+        ops.frame_pairs,
+        ops.merge_windows,
+        ops.window_statistics,
+        lambda x: ops.spatial_visual_norm(x, x[:, :1]),
+        lambda x: fused.spatial_visual_norm(x, x[:, :1]),
+    ],
 )
 def test_windows_need_an_even_number_of_frames(function):
     with pytest.raises(ValueError, match="even number of frames, got 5"):
@@ -142,25 +139,17 @@ def test_normalise_windows_is_its_loop():
     assert_same(ops.normalise_windows, twin, random(6, 2, 3, 5, 2, 3), random(9, *small), *positive)
 
 
-def test_spatial_visual_norm_is_its_steps_one_by_one():
-    noise = random(36, 2, 1, 3, 1, 1).abs()
-
-    def twin(x):
+@pytest.mark.parametrize("module", [ops, fused])
+def test_spatial_visual_norm_is_its_steps_one_by_one(module):
+    def twin(x, noise):
         mean, variance = ops.window_statistics(x)
         return ops.normalise_windows(ops.merge_windows(x), mean, variance, noise)
 
+    noise = random(36, 2, 1, 3, 1, 1).abs()
     features = random(37, 2, 6, 3, 5, 7)
     still = features.repeat_interleave(2, dim=1)  # the frames of a pair are equal
     for x in (features, 100 * features + 7, still):
-        assert_same(lambda x: ops.spatial_visual_norm(x, noise), twin, x)
-
-
-def test_spatial_visual_norm_keeps_as_much_as_its_input():
-    features = random(38, 2, 6, 3, 5, 7).requires_grad_()
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        ops.spatial_visual_norm(features, torch.ones(2, 1, 3, 1, 1))
-    assert sum(x.numel() for x in kept) == features.numel() + 2 * 2 * 3
+        assert_same(module.spatial_visual_norm, twin, x, noise)
 
 
 def test_window_noise_in_evaluation_is_the_mean_of_that_in_training():
@@ -196,7 +185,8 @@ def test_previous_windows_shift_by_one_and_the_first_is_its_own():
     assert ops.previous_windows(windows, prior).flatten().tolist() == [-1, 0, 1, 2, 3, 4, 5, 6]
 
 
-def test_masked_similarity_is_its_loop():
+@pytest.mark.parametrize("module", [ops, fused])
+def test_masked_similarity_is_its_loop(module):
     def twin(features, mask, weighted):
         def value(n, c, h, w):
             m, phi = mask[n, 0, h, w], features[n, c, h, w]
@@ -206,45 +196,34 @@ def test_masked_similarity_is_its_loop():
 
     shape = (2, 5, 3, 7)
     assert_same(
-        ops.masked_similarity, twin,
+        module.masked_similarity, twin,
         random(13, *shape), random(14, 2, 1, 3, 7).sigmoid(), random(15, *shape),
     )  # fmt: skip
 
 
-def test_mask_chooses_between_features_and_their_weighted_copy():
+@pytest.mark.parametrize("module", [ops, fused])
+def test_mask_chooses_between_features_and_their_weighted_copy(module):
     features, weighted = random(16, 2, 5, 3, 7), random(17, 2, 5, 3, 7)
     off, on = torch.zeros(2, 1, 3, 7).double(), torch.ones(2, 1, 3, 7).double()
-    assert torch.equal(ops.masked_similarity(features, off, weighted), features)
-    assert torch.equal(ops.masked_similarity(features, on, weighted), features * weighted)
+    assert torch.equal(module.masked_similarity(features, off, weighted), features)
+    assert torch.equal(module.masked_similarity(features, on, weighted), features * weighted)
 
 
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
-@pytest.mark.parametrize("size", [(6, 8), (7, 5), (200, 180)], ids=str)  # 36,000: 4 bytes each
-@pytest.mark.parametrize(("halve", "window"), [(True, (2, 2, 0)), (False, (3, 1, 1))])
-def test_max_pool_is_torchs_to_the_last_digit_also_with_ties(halve, window, size, layout):
-    features = random(33, 2, 3, *size).contiguous(memory_format=layout)
-    for values in (features, features.round(), torch.zeros_like(features)):
-        assert_same(
-            lambda x: ops.max_pool(x, halve),
-            lambda x: functional.max_pool2d(x, *window),
-            values, rtol=0, atol=0,
-        )  # fmt: skip
+@pytest.mark.parametrize(
+    ("halve", "stride", "offsets"), [(True, 2, (0, 1)), (False, 1, (-1, 0, 1))]
+)
+def test_max_pool_is_its_loop(halve, stride, offsets):
+    def twin(x):
+        N, C, H, W = x.shape
 
+        def value(n, c, h, w):
+            rows = [stride * h + i for i in offsets if 0 <= stride * h + i < H]
+            columns = [stride * w + i for i in offsets if 0 <= stride * w + i < W]
+            return max(x[n, c, row, column] for row, column in product(rows, columns))
 
-@pytest.mark.parametrize(("size", "per_position"), [((16, 16), 2), ((192, 192), 4)], ids=str)
-def test_max_pool_keeps_positions_only(size, per_position):
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        pooled = ops.max_pool(random(34, 2, 3, *size).requires_grad_(), halve=True)
-    assert [x.nbytes for x in kept] == [per_position * pooled.numel()]
+        return build((N, C, H // stride, W // stride), value)
 
-
-def test_masked_similarity_keeps_its_inputs_only():
-    inputs = [random(35, *shape).requires_grad_() for shape in ((2, 5, 3, 7), (2, 1, 3, 7))]
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-        ops.masked_similarity(inputs[0], inputs[1], inputs[0])
-    assert {x.data_ptr() for x in kept} == {x.data_ptr() for x in inputs}
+    assert_same(lambda x: ops.max_pool(x, halve), twin, random(33, 2, 3, 7, 5))
 
 
 def test_converge_windows_is_its_loop():
@@ -342,8 +321,8 @@ def test_expand_of_the_first_branch_repeats_the_first_half_of_the_channels():
     assert torch.equal(ops.expand_channels(second), features[:, [3, 4, 5, 3, 4, 5]])
 
 
-def test_expand_channels_shows_channels_that_do_not_divide_by_four():
-    with pytest.raises(ValueError, match="divide by 4, got 6"):
+def test_expand_channels_shows_channels_that_are_not_divisible_by_four():
+    with pytest.raises(ValueError, match="divisible by 4, got 6"):
         ops.expand_channels(random(30, 1, 6, 2, 2))
 
 
@@ -360,45 +339,16 @@ def softmax_over_channels(mix: Tensor, temporal: Tensor) -> Tensor:
     return build((B, C), value)
 
 
-def softmax_over_positions(mix: Tensor, temporal: Tensor) -> Tensor:
-    B, C, H, W = mix.shape
-
-    def value(b, c):
-        places = list(product(range(H), range(W)))
-        exponents = [mix[b, c, h, w].exp() for h, w in places]
-        terms = [e * temporal[b, c, h, w] for e, (h, w) in zip(exponents, places, strict=True)]
-        return sum(terms) / sum(exponents)
-
-    return build((B, C), value)
+def test_block_in_attention_is_its_loop():
+    mix, temporal = random(31, 2, 5, 3, 2), random(32, 2, 5, 3, 2)
+    assert_same(ops.block_in_attention, softmax_over_channels, mix, temporal)
 
 
-@pytest.mark.parametrize(
-    ("reading", "twin"), [("equation", softmax_over_channels), ("text", softmax_over_positions)]
-)
-def test_block_in_attention_is_its_loop(reading, twin):
-    assert_same(
-        lambda mix, temporal: ops.block_in_attention(mix, temporal, reading),
-        twin, random(31, 2, 5, 3, 2), random(32, 2, 5, 3, 2),
-    )  # fmt: skip
-
-
-def test_block_in_attention_as_the_equation_has_mean_one_over_channels():
+def test_block_in_attention_has_mean_one_over_channels():
     vector = ops.block_in_attention(random(33, 2, 5, 3, 7), random(34, 2, 5, 3, 7))
     assert_close(vector.mean(1), torch.ones(2, dtype=torch.float64))
-
-
-def test_block_in_attention_as_the_text_averages_the_temporal_feature():
-    temporal = random(35, 2, 5, 3, 7)
-    vector = ops.block_in_attention(torch.zeros_like(temporal), temporal, "text")
-    assert_close(vector, temporal.mean((2, 3)))
 
 
 def test_block_in_attention_shows_shapes_that_differ():
     with pytest.raises(ValueError, match=r"mix \(1, 2, 3, 3\) and T \(1, 2, 3, 4\)"):
         ops.block_in_attention(random(36, 1, 2, 3, 3), random(37, 1, 2, 3, 4))
-
-
-def test_block_in_attention_shows_an_unknown_reading():
-    x = random(38, 1, 2, 3, 3)
-    with pytest.raises(ValueError, match="'both' is unknown; use 'equation' or 'text'"):
-        ops.block_in_attention(x, x, "both")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from hstlib import overlay
 from hstlib.__main__ import main
-from hstlib.overlay import FONTS, annotate_video, draw_text, put_text
-from hstlib.video import VideoError, inspect_video
+from hstlib.data import overlay
+from hstlib.data.overlay import FONTS, annotate_video, draw_text, put_text
+from hstlib.data.video import VideoError, inspect_video
 
 COUNT, HEIGHT, WIDTH = 30, 64, 96
 SPARSE_FONT = str(Path(FONTS[0]).with_name("cmr10.ttf"))  # neither accents nor Cyrillic

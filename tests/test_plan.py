@@ -1,144 +1,150 @@
-"""The runs of a plan, and their cost from measured steps."""
+"""The runs of a plan, and what a plan's file may not say."""
 
-import json
-from pathlib import Path
+import copy
+from typing import Any
 
-import numpy as np
 import pytest
-import yaml
 
-from hstlib.config import project_root
-from hstlib.plan import (
-    H200,
-    cost_table,
-    describe_cost,
-    estimated_hours,
-    kept_gigabytes,
-    measured_hours,
-    planned_runs,
-)
+from hstlib.config import TrainConfig
+from hstlib.training.plan import parse_plan, planned_runs
 
-RUN = {
-    "dataset": "hmdb51",
-    "model": "hst",
-    "backbone": "resnet21",
-    "size": 224,
-    "epochs": 100,
-    "batch_size": 64,
-}
-STEPS = 100 * (3570 // 64)
-MODEL = {
-    "model": "hst",
-    "gflop_training": 2000,
-    "kept_gigabytes_float32": 4,
-    "moved_gigabytes_float32": 50,
-    "moved_gigabytes_per_step": 3,
+PLAN = {
+    "build": "b",
+    "splits": [1, 2],
+    "seeds": [0, 5],
+    "train": {"batch_size": 16, "epochs": 1, "size": 32},
+    "models": {
+        "hst": {"epochs": 2, "size": 48},
+        "trunk": {"model": "hst", "reading": "trunk-alone"},
+    },
+    "corpora": [
+        {"dataset": "demo-hmdb51", "backbone": "demo", "size": 64},
+        {"dataset": "folder", "data_dir": "x/moves", "backbone": "demo", "splits": [3]},
+    ],
 }
 
 
-def measured(folder: Path, device: str, size: int = 224, model: str = "hst", **row) -> Path:
-    first = {"model": model, "variant": "channels last", "clips_per_second": 50}
-    content = {
-        "device": device,
-        "settings": {"backbone": "resnet21", "size": size},
-        "models": [MODEL | {"model": model}],
-        "training": [first | row],
-    }
-    (folder / f"train_step_{device}_{size}.json").write_text(json.dumps(content))
-    return folder
+def changed(**keys: Any) -> dict[str, Any]:
+    """Return the plan with other values for these keys; dots in a key are written as ``__``."""
+    plan = copy.deepcopy(PLAN)
+    for key, value in keys.items():
+        *parents, name = [int(part) if part.isdigit() else part for part in key.split("__")]
+        place = plan
+        for parent in parents:
+            place = place[parent]
+        place[name] = value
+    return plan
 
 
-def test_what_is_said_of_a_corpus_overrides_a_model_and_that_overrides_all():
-    plan = {
-        "build": "b",
-        "splits": [1, 2],
-        "seeds": [0, 5],
-        "train": {"batch_size": 16, "epochs": 1, "size": 32},
-        "models": {"hst": {"epochs": 2, "size": 48}, "mix": {"model": "hst", "reading": "mix"}},
-        "corpora": [
-            {"dataset": "demo-hmdb51", "backbone": "demo", "size": 64},
-            {"dataset": "folder", "data_dir": "x/moves", "backbone": "demo", "splits": [3]},
-        ],
-    }
-    runs = planned_runs(plan)
+def test_settings_of_a_corpus_override_those_of_a_model_which_override_those_of_all_runs():
+    runs = planned_runs(PLAN)
     assert len(runs) == (2 + 1) * 2 * 2
-    assert runs["demo-hmdb51-hst-demo-s2-seed5"] == {
-        "dataset": "demo-hmdb51",
-        "backbone": "demo",
-        "model": "hst",
-        "batch_size": 16,
-        "epochs": 2,
-        "size": 64,
-        "learning_rate": 0,
-        "split": 2,
-        "seed": 5,
-        "results_dir": "b/results",
-    }
-    run = runs["moves-hst-mix-demo-s3-seed0"]
-    assert (run["reading"], run["epochs"], run["size"], run["split"]) == ("mix", 1, 32, 3)
+    assert runs["demo-hmdb51-hst-demo-s2-seed5"] == TrainConfig(
+        dataset="demo-hmdb51",
+        backbone="demo",
+        model="hst",
+        batch_size=16,
+        epochs=2,
+        size=64,
+        split=2,
+        seed=5,
+    )
+    run = runs["moves-hst-trunk-alone-demo-s3-seed0"]
+    assert (run.reading, run.epochs, run.size, run.split) == ("trunk-alone", 1, 32, 3)
+    assert list(runs) == [config.run_id for config in runs.values()]
 
 
-def test_measured_hours_by_hand(tmp_path):
-    found = measured_hours(RUN, measured(tmp_path, "cuda"))
-    assert found == pytest.approx(STEPS * 64 / 50 / 3600)
-    assert estimated_hours(RUN, H200, tmp_path) is None
+def test_a_run_without_a_learning_rate_has_the_papers():
+    assert {config.learning_rate for config in planned_runs(PLAN).values()} == {0.01}
+    plan = changed(models={"c3d": {}, "r3d": {"learning_rate": 0.5}})
+    assert {config.learning_rate for config in planned_runs(plan).values()} == {0.0001, 0.5}
 
 
-def test_estimated_hours_by_hand(tmp_path):
-    found = estimated_hours(RUN, H200, measured(tmp_path, "cpu", times_roofline=1.5))
-    arithmetic, traffic = 64 * 2000e9 / 395e12, (64 * 50e9 + 3e9) / 4.3e12
-    assert found == pytest.approx(STEPS * 1.5 * (arithmetic + traffic) / 3600)
-    assert measured_hours(RUN, tmp_path) is None
+def test_a_run_takes_one_core_and_no_gpu_unless_the_plan_says_so():
+    assert (parse_plan(PLAN).resources.gpus, parse_plan(PLAN).resources.cpus) == (0, 1)
+    assert parse_plan(changed(resources={"gpus": 2})).resources.gpus == 2
 
 
 @pytest.mark.parametrize(
-    "other", [{"size": 112}, {"model": "r3d"}, {"variant": "bfloat16"}, {"error": "out of memory"}]
+    ("change", "message"),
+    [
+        ({"seed": [1]}, "^unknown setting 'seed'; did you mean 'seeds'?"),
+        ({"resources": {"gpu": 1}}, "^resources: unknown setting 'gpu'; did you mean 'gpus'?"),
+        ({"train__epoch": 3}, "^train: unknown setting 'epoch'; did you mean 'epochs'?"),
+        ({"train__results_dir": "x"}, "^train: unknown setting 'results_dir'; use one of"),
+        ({"models__hst__learning_rte": 1}, r"^models\.hst: .* did you mean 'learning_rate'?"),
+        ({"corpora__1__spilts": [1]}, r"^corpora\[1\]: unknown setting 'spilts'"),
+        ({"corpora__0__backbon": "demo"}, r"^corpora\[0\]: .* did you mean 'backbone'?"),
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_other_measurements_do_not_count(tmp_path, device, other):
-    measured(tmp_path, device, **({"times_roofline": 2} | other))
-    assert measured_hours(RUN, tmp_path) is None
-    assert estimated_hours(RUN, H200, tmp_path) is None
+def test_an_unknown_name_is_refused_with_its_key_and_the_right_word(change, message):
+    with pytest.raises(ValueError, match=message):
+        planned_runs(changed(**change))
 
 
-def test_precision_and_recomputation_choose_the_measurement(tmp_path):
-    folder = measured(tmp_path, "cuda", variant="compiled")
-    assert measured_hours(RUN, folder) is None
-    compiled = RUN | {"precision": "bf16", "compile_model": True}
-    assert measured_hours(compiled, folder) is not None
-    assert measured_hours(compiled | {"recompute": True}, folder) is None
-    assert measured_hours(compiled | {"size": 256, "crop": 224}, folder) is not None
-    assert kept_gigabytes(compiled, folder) is None
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": 3}, "^seeds is 3; it must be a valid list$"),
+        ({"seeds": []}, r"^seeds is \[\]"),
+        ({"splits": [1, "x"]}, r"^splits\[1\] is 'x'"),
+        ({"corpora__1__splits": 3}, r"^corpora\[1\]\.splits is 3"),
+        ({"corpora__1__splits": [4]}, r"^corpora\[1\] with models\.hst: split is 4"),
+        ({"corpora__0__dataset": "hmdb"}, r"^corpora\[0\] with models\.hst: dataset is 'hmdb'"),
+        ({"models__hst": None}, r"^models\.hst is None"),
+        ({"models__hts": {}}, r"models\.hts: model is 'hts'; it must be 'hst', 'c3d'"),
+        ({"models__hst__learning_rate": 0}, "learning_rate is 0; it must be greater than 0"),
+        ({"models__trunk__reading": "trunk"}, r"models\.trunk: reading 'trunk' is unknown"),
+        ({"models__r3d": {"reading": "trunk-alone"}}, r"models\.r3d: reading 'trunk-alone'"),
+        ({"resources": {"gpus": -1}}, r"^resources\.gpus is -1"),
+        ({"build": 3}, "^build is 3"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_refused_with_its_key(change, message):
+    with pytest.raises(ValueError, match=message):
+        planned_runs(changed(**change))
 
 
-def test_a_batch_in_parts_keeps_one_part(tmp_path):
-    folder = measured(tmp_path, "cpu")
-    assert kept_gigabytes(RUN, folder) == 64 * 4
-    assert kept_gigabytes(RUN | {"accumulation": 8}, folder) == 8 * 4
+@pytest.mark.parametrize("key", ["build", "seeds", "splits", "models", "corpora"])
+def test_a_missing_key_is_named(key):
+    plan = changed()
+    del plan[key]
+    with pytest.raises(ValueError, match=f"^{key} is missing$"):
+        planned_runs(plan)
 
 
-def test_cost_is_summed_by_model_and_says_what_is_not_known(tmp_path):
-    folder = measured(tmp_path, "cuda")
-    runs = [RUN, RUN, RUN | {"model": "r3d"}, RUN | {"dataset": "demo-hmdb51"}]
-    table = cost_table(runs, folder)
-    assert table["runs"].tolist() == [2, 1, 1]
-    hours = table["GPU hours, measured"].tolist()
-    assert hours[0] == pytest.approx(2 * measured_hours(RUN, folder))
-    assert np.isnan(hours[1:]).all()
-    assert table["kept (GB)"].iloc[0] == 256
-    text = describe_cost(runs, folder)
-    assert text.endswith("4 training runs; 4 GPU hours, measured (2 runs)")
-    assert "not known" in text
+def test_a_corpus_without_a_data_set_is_named():
+    with pytest.raises(ValueError, match=r"^corpora\[0\]\.dataset is missing$"):
+        planned_runs(changed(corpora=[{"backbone": "demo"}]))
 
 
-def test_without_a_measurement_there_are_no_hours(tmp_path):
-    text = describe_cost([RUN], tmp_path)
-    assert text.endswith("1 training runs; their hours are not known (benchmarks/train_step.py)")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train__seed": 3},
+        {"train__model": "hst"},
+        {"models__hst__split": 1},
+        {"corpora__0__model": "r3d"},
+        {"corpora__0__split": 1},
+    ],
+    ids=str,
+)
+def test_a_setting_that_a_list_of_the_plan_would_override_is_refused(change):
+    with pytest.raises(ValueError, match=r": remove '\w+'; runs take it from the plan's '\w+s'"):
+        planned_runs(changed(**change))
 
 
-def test_every_run_of_the_papers_plan_has_an_estimate():
-    plan = project_root() / "workflow/params/paper.yaml"
-    table = cost_table(planned_runs(yaml.safe_load(plan.read_text())).values())
-    assert table["runs"].tolist() == [9] * 8  # three splits, three seeds
-    assert table[f"GPU hours, estimated for {H200.name}"].notna().all()
-    assert table["kept (GB)"].max() < 48  # with its accumulation, common GPUs hold it
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": [0, 0]},
+        {"models__wide": {"model": "hst", "size": 64}},
+        {"corpora__1": {"dataset": "demo-hmdb51", "backbone": "demo", "size": 48}},
+    ],
+    ids=str,
+)
+def test_two_runs_of_one_id_are_refused(change):
+    with pytest.raises(ValueError, match="the plan already has a run demo-hmdb51-hst-demo-s1-se"):
+        planned_runs(changed(**change))

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import same_color
 
-from hstlib.metrics import confusion_matrix, reliability
-from hstlib.plots import (
+from hstlib.book.plots import (
     RIGHT,
     WRONG,
     Prediction,
@@ -22,6 +21,7 @@ from hstlib.plots import (
     show_reliability,
     show_shares,
 )
+from hstlib.training.metrics import confusion_matrix, reliability
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +64,10 @@ def test_right_and_wrong_differ_by_more_than_colour(frames):
 
 
 def test_prediction_figure_has_a_row_per_clip_from_its_first_to_its_last_frame(frames):
-    figure = prediction_figure([Prediction(frames, "a", 0.5)] * 2, shown=3)
+    figure = prediction_figure([Prediction(frames, "a", 0.5)] * 2)
     pictures = [ax.images[0].get_array() for ax in figure.axes]
-    assert len(pictures) == 6
-    assert np.array_equal(pictures[0], frames[0]) and np.array_equal(pictures[2], frames[15])
+    assert len(pictures) == 8
+    assert np.array_equal(pictures[0], frames[0]) and np.array_equal(pictures[3], frames[15])
 
 
 def test_prediction_figure_is_drawn_without_a_missing_glyph(frames):

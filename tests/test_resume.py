@@ -14,7 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from hstlib.config import TrainConfig
-from hstlib.results import load_rows
+from hstlib.training.rows import load_rows
 
 EPOCHS = 12
 
@@ -23,7 +23,7 @@ def command(folders: Path, results: Path, workers: int = 0) -> list[str]:
     return [
         sys.executable, "-m", "hstlib", "train", "--dataset", "folder", "--data-dir", str(folders),
         "--model", "hst", "--backbone", "demo", "--epochs", str(EPOCHS), "--batch-size", "4",
-        "--device", "cpu", "--size", "16", "--num-windows", "2", "--flip", "--ema", "0.9",
+        "--device", "cpu", "--size", "16", "--clips-per-video", "2", "--flip", "--ema-decay", "0.9",
         "--num-workers", str(workers), "--results", str(results),
     ]  # fmt: skip
 
@@ -56,7 +56,7 @@ def kill_in_training(arguments: list[str], results: Path, delay: float) -> bool:
 
 
 def finish(arguments: list[str], results: Path) -> str:
-    """Run to the end and return the hash of the weights; beside them stand the loader processes."""
+    """Run to the end and return the hash of the weights."""
     subprocess.run(arguments, check=True, capture_output=True)
     (weights,) = results.glob("*/last.safetensors")
     assert not list(results.glob("*/state.safetensors"))
@@ -89,7 +89,7 @@ def check_kills(folders: Path, tmp_path: Path, kills: int) -> None:
     assert isinstance(row.config, TrainConfig)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(class_folders, tmp_path):
+def test_a_killed_run_resumes_to_the_same_weights(class_folders, tmp_path):
     check_kills(class_folders, tmp_path, kills=2)
 
 

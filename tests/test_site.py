@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hstlib.paper import EQUATIONS
+from hstlib.book.paper import EQUATIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 EQUATION = r'id="equation-(\S+?)">\s*<span class="eqno">\((\d+)\)'

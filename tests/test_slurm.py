@@ -1,4 +1,4 @@
-"""The Slurm profile on top of a plan; tests/slurm/run.py runs it on a real Slurm."""
+"""The Slurm profile combined with a plan's; tests/slurm/run.py runs it on a real Slurm."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from hstlib.plan import planned_runs
+from hstlib.training.plan import planned_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +23,9 @@ def test_every_training_run_is_a_job_with_the_gpus_and_cpus_of_its_plan():
     assert len(jobs) == len(planned_runs(plan)) > 0
     for job in jobs:
         assert f"threads: {plan['resources']['cpus']}\n" in job
-        wanted = {"gpu": plan["resources"]["gpus"], "nodes": 1, **profile["set-resources"]["train"]}
-        for name, value in wanted.items():
+        resources = profile["set-resources"]["train"] | {
+            "gpu": plan["resources"]["gpus"],
+            "nodes": 1,
+        }
+        for name, value in resources.items():
             assert f" {name}={value}" in job, job

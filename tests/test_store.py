@@ -1,29 +1,30 @@
+import errno
+import hashlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from hstlib import store as store_module
 from hstlib.config import ClipConfig
-from hstlib.flow import flow_parameters
-from hstlib.store import ClipStore, VideoClips, cut_clips, prepare_store, store_key
-from hstlib.video import VideoError, read_video
+from hstlib.data import store as store_module
+from hstlib.data.clips import cut_clips
+from hstlib.data.flow import flow_parameters
+from hstlib.data.store import ClipStore, VideoClips, prepare_store, store_key
+from hstlib.data.video import VideoError, read_video
 
-CLIP = ClipConfig(size=16, num_windows=2)
+CLIP = ClipConfig(size=16, clips_per_video=2)
 
 
 @pytest.fixture
 def paths(tmp_path, video_file, moving):
-    """Three videos, of which the middle one is an empty file, and one that is not there."""
+    """Three videos, the middle one an empty file, and one that does not exist."""
     for name, count in (("a", 40), ("c", 9)):
         video_file(tmp_path / "videos" / f"{name}.avi", moving(seed=ord(name), count=count))
     (tmp_path / "videos" / "b.avi").touch()
@@ -41,12 +42,12 @@ def test_store_holds_what_cut_clips_gives(store, paths):
             assert stored.dtype == cut.dtype and np.array_equal(stored, cut)
 
 
-def test_read_gives_one_window(store, paths):
+def test_read_gives_one_clip(store, paths):
     clips = store.read_all(paths[0])
-    for window in range(2):
-        frames, flow = store.read(paths[0], window)
-        assert np.array_equal(frames, clips.frames[window])
-        assert np.array_equal(flow, clips.flow[window])
+    for clip_index in range(2):
+        frames, flow = store.read(paths[0], clip_index)
+        assert np.array_equal(frames, clips.frames[clip_index])
+        assert np.array_equal(flow, clips.flow[clip_index])
 
 
 def test_cut_clips_shapes_and_types(paths):
@@ -56,7 +57,7 @@ def test_cut_clips_shapes_and_types(paths):
     assert sources.shape == (2, 17) and sources.dtype == np.int32
 
 
-def test_cut_clips_takes_the_windows_of_the_resampled_video(paths):
+def test_cut_clips_cuts_the_resampled_video(paths):
     video = read_video(paths[0], size=16).frames  # 40 frames at 25 Hz: 26 at 16
     frames = cut_clips(paths[0], CLIP).frames
     assert np.array_equal(frames[0], video[:16]) and np.array_equal(frames[1], video[-16:])
@@ -84,10 +85,10 @@ def test_reading_a_file_that_cannot_be_used_gives_the_reason(store, paths):
 
 
 def test_reading_a_file_that_is_not_in_the_store_is_refused(store, tmp_path):
-    other = tmp_path / "other.avi"
-    assert other not in store
-    with pytest.raises(VideoError, match=r"other\.avi: not in the clip store"):
-        store.read_all(other)
+    unknown = tmp_path / "unknown.avi"
+    assert unknown not in store
+    with pytest.raises(VideoError, match=r"unknown\.avi: not in the clip store"):
+        store.read_all(unknown)
 
 
 def test_opening_again_does_not_decode_again(store, paths, tmp_path, monkeypatch):
@@ -100,8 +101,8 @@ def test_opening_again_does_not_decode_again(store, paths, tmp_path, monkeypatch
 def test_another_setting_gives_another_store(paths):
     keys = {
         store_key(paths, CLIP),
-        store_key(paths, ClipConfig(size=18, num_windows=2)),
-        store_key(paths, ClipConfig(size=16, num_windows=2, flow="farneback")),
+        store_key(paths, ClipConfig(size=18, clips_per_video=2)),
+        store_key(paths, ClipConfig(size=16, clips_per_video=2, flow="farneback")),
         store_key(paths[:2], CLIP),
     }
     assert len(keys) == 4
@@ -163,7 +164,7 @@ def test_clips_without_a_store_are_the_same(store, paths):
 
 
 def test_sources_are_the_frames_of_the_file(tmp_path, video_file):
-    """Each frame of the file has its own grey level, so that what was decoded can be told."""
+    """Each frame of the file has its own grey level, which identifies it after decoding."""
     levels = np.arange(28) * 9
     path = video_file(tmp_path / "a.avi", [np.full((32, 32, 3), v, np.uint8) for v in levels])
     clips = cut_clips(path, CLIP)
@@ -188,22 +189,36 @@ def test_a_store_of_another_version_is_refused(store):
         ClipStore(store.folder)
 
 
-def test_too_little_room_is_said_before_anything_is_decoded(paths, tmp_path, monkeypatch):
+def test_a_store_with_old_names_of_settings_is_used(store, paths, tmp_path, monkeypatch):
+    index = store.folder / "index.json"
+    old = index.read_text().replace("clips_per_video", "num_windows")
+    index.write_text(old)
+    monkeypatch.setattr(store_module, "_prepare", lambda *_: pytest.fail("decodes again"))
+    again = prepare_store(paths, CLIP, tmp_path / "store")
+    assert "num_windows" in old and again.config == CLIP
+    text = CLIP.model_dump_json().replace("clips_per_video", "num_windows")
+    digest = hashlib.sha256(f"3, OpenCV {cv2.__version__}, FFMPEG, {text}".encode())
+    assert store_key([], CLIP) == digest.hexdigest()[:12]
+
+
+def test_too_little_room_is_reported_before_anything_is_decoded(paths, tmp_path, monkeypatch):
     usage = shutil._ntuple_diskusage(10**9, 10**9, 1000)
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(store_module, "_write_shards", lambda *_: pytest.fail("decodes"))
-    with pytest.raises(ValueError, match="4 videos need 0.0 GB as clips, 0.0 GB are free"):
+    needed = 4 * 2 * (16 * 16 * 16 * 3 + 2 * 16 * 16 * 16 * 2 + 17 * 4)
+    with pytest.raises(OSError, match=f"{needed:,} bytes are needed, 1,000 are free") as caught:
         prepare_store(paths, CLIP, tmp_path / "store")
+    assert caught.value.errno == errno.ENOSPC
 
 
 PREPARE = """
 import sys
 from pathlib import Path
 from hstlib.config import ClipConfig
-from hstlib.store import prepare_store
+from hstlib.data.store import prepare_store
 if __name__ == "__main__":
     paths = sorted(Path(sys.argv[1]).iterdir())
-    prepare_store(paths, ClipConfig(size=16, num_windows=2), Path(sys.argv[2]), workers=2)
+    prepare_store(paths, ClipConfig(size=16, clips_per_video=2), Path(sys.argv[2]), workers=2)
 """
 
 
@@ -213,7 +228,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_store(many, tmp_path):
     command = [sys.executable, str(script), str(many[0].parent), str(tmp_path / "killed")]
     whole = prepare_store(many, CLIP, tmp_path / "whole")
     killed = 0
-    for complete in (0, 0, 1):  # so many shards are left when it is killed, at least
+    for complete in (0, 0, 1):  # killed with at least this number of complete shards
         process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
         while process.poll() is None:
             shards = [p.name for p in (tmp_path / "killed").glob("*/*0*") if p.is_dir()]
@@ -227,23 +242,38 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_store(many, tmp_path):
     assert tree(tmp_path / "killed" / whole.folder.name) == tree(whole.folder)
 
 
+BAD_DECODER = """
+import os, time
+from hstlib.data.store import _write_row as write_row
+
+def crash_or_hang_on_some(row):
+    if row.path.stem in ("05", "17"):
+        os.abort()
+    if row.path.stem == "12":
+        time.sleep(60)
+    return write_row(row)
+"""
+
+
 def test_a_file_that_kills_the_decoder_is_listed_and_the_rest_is_kept(many, tmp_path, monkeypatch):
-    """Forked, so that the workers have the patch; OpenCV has started no thread in this process."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "bad_store_decoder.py").write_text(BAD_DECODER)
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    import bad_store_decoder
 
-    def cut(path, config):
-        if path.stem in ("05", "17"):
-            os._exit(11)
-        return np.zeros((2, 16, 16, 16, 3)), np.zeros((2, 2, 16, 16, 16)), np.zeros((2, 17))
-
-    def pool(workers):
-        return ProcessPoolExecutor(workers, get_context("fork"))
-
-    monkeypatch.setattr(store_module, "cut_clips", cut)
-    monkeypatch.setattr(store_module, "process_pool", pool)
+    whole = prepare_store(many, CLIP, tmp_path / "whole", workers=2)
+    monkeypatch.setattr(store_module, "_write_row", bad_store_decoder.crash_or_hang_on_some)
+    monkeypatch.setattr(store_module, "SECONDS_PER_FILE", 1.5)
+    monkeypatch.setattr("hstlib.data.inspection.SECONDS_PER_FILE", 1.5)
     store = prepare_store(many, CLIP, tmp_path / "store", workers=2)
-    assert list(store.problems) == [str(many[5]), str(many[17])]
-    assert "crashes or hangs the decoder" in store.problems[str(many[5])]
-    assert sum(path in store for path in many) == 18
+    bad = {str(many[number]) for number in (5, 12, 17)}
+    assert store.problems.keys() - whole.problems.keys() == bad
+    assert store.problems[str(many[5])] == f"{many[5]}: crashes the decoder; fetch the file again"
+    assert "12.avi: is not decoded in 1.5 s" in store.problems[str(many[12])]
+    assert sum(path in store for path in many) == 15
+    for path in many:
+        if path in store:
+            assert np.array_equal(store.read_all(path).flow, whole.read_all(path).flow)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

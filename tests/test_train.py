@@ -9,34 +9,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hstlib.baselines import C3D, R3D, R2Plus1D
-from hstlib.checkpoint import load_state
 from hstlib.config import LoopConfig, TrainConfig
-from hstlib.datasets import Sample, normalise
-from hstlib.hst import HST
-from hstlib.train import (
-    EpochOrder,
-    EpochRecord,
-    TrainingError,
-    make_accelerator,
-    schedule_factor,
-    seed_torch,
-    train,
-)
+from hstlib.data.clips import normalise
+from hstlib.model import C3D, HST, R3D, R2Plus1D
+from hstlib.model.registry import to_channels_last
+from hstlib.training.batches import EpochOrder
+from hstlib.training.device import make_accelerator, seed_torch
+from hstlib.training.loop import EpochRecord, TrainingError, learning_rate_factor, train
+from hstlib.training.state import load_state, pack_metadata
 
 
 class Clips:
-    """Eight clips of noise in four classes; the dataset that ``train`` needs, and no more."""
+    """Eight clips of noise in four classes; the data set that ``train`` needs, and no more."""
 
     def __init__(self, count: int = 8, size: int = 4, frames: int = 4):
         rng = torch.Generator().manual_seed(1)
         shape = (count, frames, size, size, 3)
         self.frames = torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8)
         self.flow = torch.randn(count, 2, frames, size, size, generator=rng).half()
-        self.samples = [Sample(Path(f"{i}.avi"), i % 4, "") for i in range(count)]
         self.epochs: list[int] = []
         self.epoch = 0
 
@@ -46,6 +40,12 @@ class Clips:
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         self.epochs.append(self.epoch)
         return self.frames[index], self.flow[index], index % 4
+
+    def model_inputs(self, frames: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+        return normalise(frames), flow.float()
+
+    def describe(self, index: int) -> str:
+        return f"{index}.avi"
 
 
 class Net(nn.Module):
@@ -73,6 +73,38 @@ def settings(**changes) -> TrainConfig:
 
 def fit(model: nn.Module, data=None, **changes) -> list[EpochRecord]:
     return train(model, data or Clips(), settings(**changes)).records
+
+
+def test_the_loop_knows_neither_models_nor_data_sets():
+    script = "import sys, hstlib.training.loop; print(*sys.modules)"
+    run = [sys.executable, "-c", script]
+    modules = subprocess.run(run, check=True, capture_output=True, text=True).stdout.split()
+    assert "hstlib.training.loop" in modules
+    assert not [name for name in modules if name.startswith(("hstlib.model", "hstlib.data"))]
+
+
+class Points:
+    """Another kind of data: one item beside the label, and a model of one input."""
+
+    epoch = 0
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.tensor([1.0, -1.0]) * (-1) ** index, index % 2
+
+    def model_inputs(self, points: Tensor) -> tuple[Tensor]:
+        return (points,)
+
+    def describe(self, index: int) -> str:
+        return f"point {index}"
+
+
+def test_any_data_set_with_the_protocol_can_be_trained_on():
+    config = LoopConfig(epochs=30, batch_size=4, learning_rate=0.1, device="cpu")
+    records = train(nn.Linear(2, 2), Points(), config).records
+    assert records[-1].train_top1 == 1.0
 
 
 def test_overfits_eight_clips():
@@ -165,9 +197,9 @@ def test_training_puts_the_model_into_training_mode():
 
 
 def test_cosine_schedule_falls_from_one_towards_zero():
-    factors = [schedule_factor("cosine", step, 4) for step in range(4)]
+    factors = [learning_rate_factor("cosine", step, 4) for step in range(4)]
     assert factors == pytest.approx([1, 0.8536, 0.5, 0.1464], abs=1e-4)
-    assert [schedule_factor("constant", step, 4) for step in range(4)] == [1] * 4
+    assert [learning_rate_factor("constant", step, 4) for step in range(4)] == [1] * 4
 
 
 def test_cosine_schedule_reaches_the_optimiser():
@@ -194,14 +226,15 @@ def test_every_epoch_is_logged(caplog):
 
 
 def test_make_accelerator_takes_the_device():
-    assert make_accelerator("cpu").device.type == "cpu"
-    assert make_accelerator().device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert make_accelerator(LoopConfig(device="cpu")).device.type == "cpu"
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    assert make_accelerator(LoopConfig()).device.type == automatic
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_named():
     with pytest.raises(ValueError, match="device 'cuda': no GPU can be used here"):
-        make_accelerator("cuda")
+        make_accelerator(LoopConfig(device="cuda"))
 
 
 @pytest.mark.cuda
@@ -210,7 +243,7 @@ def test_trains_on_a_gpu():
     assert records[-1].train_top1 == 1.0
 
 
-def test_the_complaint_names_the_batch_and_the_last_good_checkpoint(tmp_path):
+def test_the_error_names_the_batch_and_the_last_good_checkpoint(tmp_path):
     with pytest.raises(TrainingError, match=r"Last good checkpoint: none\.") as error:
         fit(NetThatFails(), epochs=5)
     batch = list(EpochOrder(8, 4, seed=0))  # of epoch 0: the names belong to the epoch that failed
@@ -244,9 +277,10 @@ def trained(seed: int = 0, data=None, **changes) -> Tensor:
 
 
 def test_a_batch_in_parts_is_the_same_step():
-    torch.testing.assert_close(trained(), trained(loop={"accumulation": 2}))
-    with pytest.raises(ValueError, match="batch_size 4 cannot be cut into 3 parts"):
-        settings(loop={"accumulation": 3})
+    torch.testing.assert_close(trained(), trained(accumulation_steps=2))
+    message = "batch_size 4 cannot be divided into 3 accumulation_steps"
+    with pytest.raises(ValueError, match=message):
+        settings(accumulation_steps=3)
 
 
 def test_gradients_are_clipped_to_their_length():
@@ -259,7 +293,7 @@ def test_gradients_are_clipped_to_their_length():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", step)
-        fit(model, loop={"clip_norm": 0.01})
+        fit(model, max_grad_norm=0.01)
     assert len(grown) == 4 and grown == pytest.approx([0.01] * 4, rel=1e-3)
 
 
@@ -273,7 +307,7 @@ def test_warm_up_raises_the_rate_step_by_step():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", step)
-        fit(Net(), epochs=3, learning_rate=0.4, loop={"warmup_epochs": 2})
+        fit(Net(), epochs=3, learning_rate=0.4, warmup_epochs=2)
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.4])
 
 
@@ -288,7 +322,7 @@ def test_the_average_of_the_weights_takes_their_place():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.Adam, "step", step)
-        fit(model, loop={"ema": 0.5})
+        fit(model, ema_decay=0.5)
     average = steps[0]
     for later in steps[1:]:
         average = 0.5 * average + 0.5 * later
@@ -296,20 +330,20 @@ def test_the_average_of_the_weights_takes_their_place():
 
 
 def test_smoothed_labels_raise_the_smallest_loss():
-    sharp, smooth = (fit(Net(), epochs=20, loop={"label_smoothing": s}) for s in (0, 0.2))
+    sharp, smooth = (fit(Net(), epochs=20, label_smoothing=s) for s in (0, 0.2))
     assert smooth[-1].loss > 0.3 > 0.05 > sharp[-1].loss
     assert smooth[-1].train_top1 == 1.0
 
 
-@pytest.mark.parametrize("loop", [{"channels_last": False}, {"deterministic": False}])
-def test_settings_for_speed_do_not_change_the_weights(loop):
-    torch.testing.assert_close(trained(loop=loop), trained())
+def test_without_deterministic_algorithms_the_weights_are_the_same():
+    torch.testing.assert_close(trained(deterministic=False), trained())
 
 
 @pytest.mark.parametrize("kind", [HST, C3D, R2Plus1D, R3D])
-def test_weights_of_every_model_lie_with_the_channels_last(kind):
+def test_training_keeps_the_weights_of_every_model_channels_last(kind):
     torch.manual_seed(0)
     model = kind(4, "demo")
+    to_channels_last(model)
     fit(model, Clips(count=4, size=16, frames=16), epochs=1)
     for parameter in model.parameters():
         if parameter.ndim in (4, 5):
@@ -317,19 +351,20 @@ def test_weights_of_every_model_lie_with_the_channels_last(kind):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch uses it
 def test_a_compiled_model_learns_the_same():
-    torch.testing.assert_close(trained(loop={"compile": True}), trained())
+    torch.testing.assert_close(trained(compile=True), trained())
 
 
 def test_bf16_is_near_float32():
-    exact, rounded = trained(), trained(loop={"precision": "bf16"})
+    exact, rounded = trained(), trained(precision="bf16")
     assert not torch.equal(exact, rounded)
     assert (exact - rounded).abs().max() < 0.04 < (exact - trained(seed=1)).abs().max()
 
 
 def test_a_run_of_one_precision_can_follow_one_of_another():
-    assert make_accelerator("cpu", LoopConfig(precision="bf16")).mixed_precision == "bf16"
-    assert make_accelerator("cpu").mixed_precision == "no"
+    assert make_accelerator(LoopConfig(device="cpu", precision="bf16")).mixed_precision == "bf16"
+    assert make_accelerator(LoopConfig(device="cpu")).mixed_precision == "no"
 
 
 def test_the_best_epoch_by_validation_is_kept():
@@ -372,11 +407,13 @@ def interrupted(folder: Path, at: int, **changes) -> tuple[Tensor, list[EpochRec
     return weights(model), records
 
 
-@pytest.mark.parametrize("loop", [{}, {"ema": 0.9}, {"precision": "bf16"}, {"clip_norm": 0.1}])
+@pytest.mark.parametrize(
+    "loop", [{}, {"ema_decay": 0.9}, {"precision": "bf16"}, {"max_grad_norm": 0.1}]
+)
 @pytest.mark.parametrize("at", [1, 2, 3, 6])
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, at, loop):
-    found, records = interrupted(tmp_path, at, loop=loop)
-    assert torch.equal(found, trained(epochs=4, loop=loop))
+    found, records = interrupted(tmp_path, at, **loop)
+    assert torch.equal(found, trained(epochs=4, **loop))
     assert [r.epoch for r in records] == [0, 1, 2, 3]
     lines = (tmp_path / "epochs.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2, 3]
@@ -385,10 +422,22 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, at, loop):
 def test_a_state_of_other_settings_is_refused(tmp_path):
     train(Net(), Clips(), settings(epochs=1), folder=tmp_path)
     with pytest.raises(
-        ValueError, match=r"state\.safetensors belongs to a run with other settings"
+        ValueError,
+        match=r"state\.safetensors belongs to a run with other settings "
+        r"\(epochs 1 instead of 2, size 224 instead of 112\)",
     ):
-        train(Net(), Clips(), settings(epochs=2), folder=tmp_path)
+        train(Net(), Clips(), settings(epochs=2, size=112), folder=tmp_path)
     load_state(tmp_path / "state.safetensors", settings(epochs=1, num_workers=3))
+
+
+def test_a_state_of_an_earlier_version_is_named(tmp_path):
+    """Earlier versions stored settings in groups."""
+    train(Net(), Clips(), settings(epochs=1), folder=tmp_path)
+    path = tmp_path / "state.safetensors"
+    metadata = {"config": {"epochs": 1, "clip": {"size": 224}}, "records": [], "scaler": {}}
+    save_file(load_file(path), path, pack_metadata(metadata))
+    with pytest.raises(ValueError, match=r"state\.safetensors was written by an earlier version"):
+        train(Net(), Clips(), settings(epochs=1), folder=tmp_path)
 
 
 def test_a_damaged_state_is_named(tmp_path):
@@ -417,12 +466,13 @@ import sys
 import torch
 sys.path.insert(0, {tests!r})
 from test_train import Clips, Net, settings, weights
-from hstlib.hst import HST
-from hstlib.train import make_accelerator, train
+from hstlib.model import HST
+from hstlib.training.device import make_accelerator
+from hstlib.training.loop import train
 
 torch.manual_seed(7)
 model, config = Net(), settings(batch_size=8, epochs=3)
-accelerator = make_accelerator(config.device, config.loop)
+accelerator = make_accelerator(config)
 assert accelerator.num_processes == 2
 records = train(model, Clips(count=24), config, accelerator).records
 if accelerator.is_main_process:

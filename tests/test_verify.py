@@ -11,24 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from hstlib import inspection
 from hstlib.__main__ import main
-from hstlib.datasets import load_dataset
-from hstlib.inspection import inspect_file, inspect_files
-from hstlib.verify import Problem, manifest_path, verified_sha256, verify
+from hstlib.data import inspection
+from hstlib.data.datasets import load_dataset
+from hstlib.data.inspection import Inspection, inspect_file, inspect_files
+from hstlib.data.verify import Problem, manifest_path, verified_sha256, verify
 
 
 @pytest.fixture
 def inspected(monkeypatch) -> list[str]:
-    """Inspect in this process; collects the names of the files that are read."""
+    """Inspect in this process, and collect the names of the inspected files."""
     names = []
 
     def inspect_here(paths, workers):
         for path in paths:
             names.append(path.name)
-            yield path, inspect_file(path, 60)
+            yield path, inspect_file(path)
 
-    monkeypatch.setattr("hstlib.verify.inspect_files", inspect_here)
+    monkeypatch.setattr("hstlib.data.verify.inspect_files", inspect_here)
     return names
 
 
@@ -55,7 +55,7 @@ def the_problem(root: Path) -> Problem:
 def test_a_sound_data_set_has_no_problems(folder, inspected):
     manifest = verify("folder", folder)
     assert manifest.problems == [] and len(manifest.files) == 12
-    entry = manifest.files["left/seq01_1.avi"]
+    entry = json.loads(manifest.files["left/seq01_1.avi"].model_dump_json(by_alias=True))
     path = folder / "left" / "seq01_1.avi"
     expected = {
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -71,9 +71,9 @@ def test_hmdb51_entries_have_tags_and_roles_of_the_lists(hmdb51_root, inspected)
     files = verify("hmdb51", hmdb51_root).files
     assert len(files) == 4 * 51
     entry = files["class_07/Film_0_class_07_f_nm_np1_fr_goo_0.avi"]
-    assert entry["roles"] == ["train", "unused", "test"] and entry["frames"] == 28
-    assert (entry["class"], entry["group"]) == ("class_07", "Film_0_class_07")
-    assert entry["tags"]["view"] == "fr"
+    assert entry.roles == ["train", "unused", "test"] and entry.frames == 28
+    assert (entry.class_name, entry.group) == ("class_07", "Film_0_class_07")
+    assert entry.tags["view"] == "fr"
 
 
 def test_missing_files_are_listed_by_name(hmdb51_root, inspected):
@@ -91,8 +91,8 @@ def test_capitals_and_flat_archives_are_no_problem(ucf101_root, tmp_path, inspec
         (root / "UCF-101" / "HandstandPushups").rmdir()
     manifest = verify("ucf101", root)
     assert kinds_of(manifest.problems).keys() == {"missing"}
-    usable = [e for e in manifest.files.values() if e["fault"] is None]
-    assert [e["class"] for e in usable] == ["HandStandPushups"] * 2
+    usable = [e for e in manifest.files.values() if e.fault is None]
+    assert [e.class_name for e in usable] == ["HandStandPushups"] * 2
 
 
 def test_the_hash_is_that_of_sha256sum(folder, inspected):
@@ -150,8 +150,8 @@ def test_a_truncated_file_is_listed_with_what_it_holds(folder, inspected, video_
     manifest = verify("folder", folder)
     (problem,) = manifest.problems
     entry = manifest.files[problem.name]
-    assert problem.reason.startswith(f"damaged, {entry['frames']} of 60 expected frames decode")
-    assert 0 < entry["frames"] < 57 and entry["sha256"]
+    assert problem.reason.startswith(f"damaged, {entry.frames} of 60 expected frames decode")
+    assert 0 < entry.frames < 57 and entry.sha256
 
 
 def test_a_file_that_may_not_be_read_is_listed_and_read_later(folder, inspected, monkeypatch):
@@ -173,15 +173,15 @@ def test_a_disk_that_fails_while_hashing_is_a_fault(folder, monkeypatch):
     def fail(file, algorithm):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("hstlib.inspection.hashlib.file_digest", fail)
-    facts = inspect_file(folder / "left" / "seq01_1.avi", 60)
-    assert facts["fault"] == "cannot be read (Input/output error)" and "sha256" not in facts
+    monkeypatch.setattr("hstlib.data.inspection.hashlib.file_digest", fail)
+    inspection = inspect_file(folder / "left" / "seq01_1.avi")
+    assert inspection.fault == "cannot be read (Input/output error)" and inspection.sha256 is None
 
 
 def test_a_pipe_is_not_waited_for(folder):
     os.mkfifo(folder / "left" / "seq07_1.avi")
-    facts = inspect_file(folder / "left" / "seq07_1.avi", 60)
-    assert facts == {"fault": "is no regular file"}
+    inspection = inspect_file(folder / "left" / "seq07_1.avi")
+    assert inspection == Inspection(fault="is not a regular file")
 
 
 def test_a_name_that_is_not_utf8_is_listed_and_stored(folder, inspected, capsys):
@@ -279,6 +279,17 @@ def test_another_decoder_reads_everything(folder, inspected, monkeypatch):
     assert len(inspected) == 24
 
 
+def test_a_manifest_without_the_later_fields_is_used(folder, inspected):
+    first = verify("folder", folder)
+    path = manifest_path(load_dataset("folder", folder))
+    content = json.loads(path.read_text())
+    for entry in content["files"].values():
+        del entry["missing"]
+    path.write_text(json.dumps(content))
+    inspected.clear()
+    assert verify("folder", folder) == first and inspected == []
+
+
 def test_a_manifest_that_is_none_is_named(folder, inspected):
     verify("folder", folder)
     path = manifest_path(load_dataset("folder", folder))
@@ -289,12 +300,12 @@ def test_a_manifest_that_is_none_is_named(folder, inspected):
 
 KILLED = """
 import sys, time
-import hstlib.verify as v
-from hstlib.inspection import inspect_file
+import hstlib.data.verify as v
+from hstlib.data.inspection import inspect_file
 
 def slowly(paths, workers):
     for path in paths:
-        yield path, inspect_file(path, 60)
+        yield path, inspect_file(path)
         time.sleep(0.2)
 
 v.SECONDS_PER_SAVE, v.inspect_files = 0, slowly
@@ -312,7 +323,7 @@ def test_a_killed_run_is_gone_on_with(folder, inspected):
     running.send_signal(signal.SIGKILL)
     running.wait()
     saved = json.loads(path.read_text())
-    done = sum("sha256" in entry for entry in saved["files"].values())
+    done = sum(entry["sha256"] is not None for entry in saved["files"].values())
     assert saved["sha256"] is None and 0 < done < 12
     assert verified_sha256(load_dataset("folder", folder)) is None
     assert verify("folder", folder).problems == []
@@ -322,26 +333,24 @@ def test_a_killed_run_is_gone_on_with(folder, inspected):
 
 HELPERS = """
 import ctypes, os
-from hstlib import inspection
-from hstlib.processes import time_limit
+from hstlib.data import inspection
 inspect_file = inspection.inspect_file
 
-def crash_on_some(path, seconds):
+def crash_on_some(path):
     if "seq01" in path.name:
         os.abort()
-    return inspect_file(path, seconds)
+    return inspect_file(path)
 
-def hang_on_some(path, seconds):
-    with time_limit(seconds):
-        if "seq01" in path.name:
-            ctypes.PyDLL(None).sleep(60)  # keeps Python's lock, as a decoder might
-        return inspect_file(path, 60)
+def hang_on_some(path):
+    if "seq01" in path.name:
+        ctypes.PyDLL(None).sleep(60)  # keeps Python's lock, as a decoder might
+    return inspect_file(path)
 
-def crash_once(path, seconds):
+def crash_once(path):
     if path.name == "seq01_1.avi" and not path.with_suffix(".crashed").exists():
         path.with_suffix(".crashed").touch()
         os.abort()
-    return inspect_file(path, seconds)
+    return inspect_file(path)
 """
 
 
@@ -361,13 +370,13 @@ def test_a_file_that_crashes_the_decoder_costs_only_itself(folder, helpers, monk
     manifest = verify("folder", folder, workers=2)
     assert kinds_of(manifest.problems) == {"unusable": ["left/seq01_1.avi", "right/seq01_0.avi"]}
     assert {p.reason for p in manifest.problems} == {"crashes the decoder; fetch the file again"}
-    assert Counter(e.get("frames") for e in manifest.files.values()) == {28: 10, None: 2}
+    assert Counter(e.frames for e in manifest.files.values()) == {28: 10, None: 2}
 
 
 def test_a_file_that_crashes_the_decoder_only_once_is_sound(folder, helpers, monkeypatch):
     monkeypatch.setattr(inspection, "inspect_file", helpers.crash_once)
     found = dict(inspect_files([folder / "left" / "seq01_1.avi"], 1))
-    assert [facts["fault"] for facts in found.values()] == [None]
+    assert [inspection.fault for inspection in found.values()] == [None]
 
 
 def test_a_file_that_hangs_the_decoder_is_given_up(folder, helpers, monkeypatch):
@@ -375,32 +384,11 @@ def test_a_file_that_hangs_the_decoder_is_given_up(folder, helpers, monkeypatch)
     monkeypatch.setattr(inspection, "SECONDS_PER_FILE", 1.5)
     paths = [folder / "left" / f"seq0{i}_1.avi" for i in (0, 1, 2)]
     found = dict(inspect_files(paths, 1))
-    assert [found[path]["fault"] for path in paths] == [
+    assert [found[path].fault for path in paths] == [
         None,
         "is not decoded in 1.5 s; fetch the file again",
         None,
     ]
-
-
-def test_processes_end_with_the_one_that_started_them(tmp_path):
-    script = """
-import time
-from hstlib.processes import process_pool
-if __name__ == "__main__":
-    pool = process_pool(1)
-    pool.submit(time.sleep, 0).result()
-    print(*pool._processes, flush=True)
-    time.sleep(60)
-"""
-    (tmp_path / "parent.py").write_text(script)
-    command = [sys.executable, tmp_path / "parent.py"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        child = int(parent.stdout.readline())
-        parent.kill()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{child}").exists()
 
 
 # The command line
@@ -454,18 +442,18 @@ def test_real_clips_of_the_data_sets_pass(real_clips, inspected):
     for name, frames in expected.items():
         manifest = verify(name, real_clips / name)
         assert kinds_of(manifest.problems).keys() == {"missing"}
-        usable = [e for e in manifest.files.values() if e["fault"] is None]
-        assert sorted(e["frames"] for e in usable) == frames
-        assert all(e["codec"] == "FMP4" and e["height"] == 240 for e in usable)
-        ahead = {e["header_frames"] - e["frames"] for e in usable}
+        usable = [e for e in manifest.files.values() if e.fault is None]
+        assert sorted(e.frames for e in usable) == frames
+        assert all(e.codec == "FMP4" and e.height == 240 for e in usable)
+        ahead = {e.header_frames - e.frames for e in usable}
         assert ahead == ({1} if name == "hmdb51" else {0})
 
 
 def test_real_class_folders_pass(real_clips):
     manifest = verify("folder", real_clips / "ut_interaction" / "videos", workers=2)
     assert manifest.problems == [] and len(manifest.files) == 60
-    assert {e["header_frames"] - e["frames"] for e in manifest.files.values()} <= {1, 2}
-    assert sum(e["frames"] for e in manifest.files.values()) == 7160
+    assert {e.header_frames - e.frames for e in manifest.files.values()} <= {1, 2}
+    assert sum(e.frames for e in manifest.files.values()) == 7160
 
 
 def test_loose_real_clips_pass_as_class_folders(real_clips, tmp_path, inspected):
@@ -476,8 +464,8 @@ def test_loose_real_clips_pass_as_class_folders(real_clips, tmp_path, inspected)
                 (tmp_path / "loose" / name / path.name).symlink_to(path)
     manifest = verify("folder", tmp_path / "loose")
     assert manifest.problems == [] and len(manifest.files) == 8
-    (mp4,) = (e for e in manifest.files.values() if e["class"] == "kinetics")
-    assert (mp4["frames"], mp4["codec"]) == (303, "h264")
+    (mp4,) = (e for e in manifest.files.values() if e.class_name == "kinetics")
+    assert (mp4.frames, mp4.codec) == (303, "h264")
 
 
 def test_real_broken_files_are_listed_with_reasons(real_clips, tmp_path, inspected):

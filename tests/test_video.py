@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from hstlib.config import ClipConfig
-from hstlib.video import (
+from hstlib.data.clips import clip_indices, clip_starts, cut_clips
+from hstlib.data.video import (
+    MissingVideoError,
     VideoError,
     VideoFile,
-    clip_indices,
     inspect_video,
     printable,
     read_video,
     resize_frame,
-    window_starts,
 )
 
 
@@ -104,19 +104,19 @@ def test_read_video_letterboxes(video_file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("length", "windows", "starts"),
+    ("length", "clips", "starts"),
     [(48, 1, [16]), (48, 3, [0, 16, 32]), (48, 2, [0, 32]), (10, 2, [0, 0]), (16, 1, [0])],
 )
-def test_window_starts_by_hand(length, windows, starts):
-    assert window_starts(length, 16, windows) == starts
+def test_clip_starts_by_hand(length, clips, starts):
+    assert clip_starts(length, 16, clips) == starts
 
 
 @pytest.mark.parametrize("length", [1, 15, 16, 17, 40, 101])
-@pytest.mark.parametrize("windows", [1, 2, 5])
-def test_windows_lie_inside_the_video_and_are_symmetric(length, windows):
-    starts = window_starts(length, 16, windows)
+@pytest.mark.parametrize("clips", [1, 2, 5])
+def test_clips_are_inside_the_video_and_symmetric(length, clips):
+    starts = clip_starts(length, 16, clips)
     last = max(0, length - 16)
-    assert len(starts) == windows and min(starts) >= 0 and max(starts) <= last
+    assert len(starts) == clips and min(starts) >= 0 and max(starts) <= last
     assert all(abs(a + b - last) <= 1 for a, b in zip(starts, starts[::-1], strict=True))
 
 
@@ -138,6 +138,22 @@ def test_uniform_sampling_spans_the_video(length):
     assert len(indices) == 17 and indices[-1] == -1
     assert (indices[0], indices[15]) == (0, length - 1)
     assert np.ptp(np.diff(indices[:16])) <= 1
+
+
+def test_one_clip_is_the_same_as_among_all(video_file, tmp_path, moving):
+    path = video_file(tmp_path / "a.avi", moving(seed=0, count=60), fps=16)
+    config = ClipConfig(size=16, clips_per_video=3)
+    every = cut_clips(path, config)
+    for index in range(3):
+        for one, of_all in zip(cut_clips(path, config, clip_index=index), every, strict=True):
+            assert np.array_equal(one, of_all[index : index + 1])
+
+
+@pytest.mark.parametrize("index", [-1, 3])
+def test_a_clip_out_of_range_is_shown_with_its_file(tmp_path, index):
+    config = ClipConfig(size=16, clips_per_video=3)
+    with pytest.raises(ValueError, match=rf"a\.avi: clip_index is {index}, .* use 0 to 2"):
+        cut_clips(tmp_path / "a.avi", config, clip_index=index)
 
 
 def test_inspecting_counts_what_reading_reads(video_file, tmp_path):
@@ -191,8 +207,29 @@ def test_other_alphabets_are_read(video_file, tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(VideoError, match=r"none\.avi: does not exist"):
+    with pytest.raises(MissingVideoError, match=r"none\.avi: does not exist"):
         read_video(tmp_path / "none.avi", size=16)
+    with pytest.raises(MissingVideoError, match=r"none\.avi: does not exist"):
+        inspect_video(tmp_path / "none.avi")
+
+
+def test_a_pipe_is_not_a_missing_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.avi")
+    with pytest.raises(VideoError, match=r"pipe\.avi: is not a regular file") as error:
+        read_video(tmp_path / "pipe.avi", size=16)
+    assert not isinstance(error.value, MissingVideoError)
+
+
+@pytest.mark.parametrize(("size", "fps"), [(0, 16.0), (16, 0.0), (16, -1.0), (16, float("nan"))])
+def test_a_size_or_rate_that_is_not_positive_is_shown(tmp_path, size, fps):
+    with pytest.raises(ValueError, match=f"size {size} and fps {fps:g} must both be positive"):
+        read_video(tmp_path / "a.avi", size=size, fps=fps)
+
+
+def test_an_unknown_fit_is_shown(video_file, tmp_path):
+    path = video_file(tmp_path / "a.avi", grey_steps(3))
+    with pytest.raises(ValueError, match="fit 'crop' is unknown; use 'stretch' or 'letterbox'"):
+        read_video(path, size=16, fit="crop")
 
 
 def test_a_folder_is_no_video(tmp_path):
@@ -226,8 +263,8 @@ def test_the_error_is_all_that_a_broken_file_prints(video_file, tmp_path, moving
     (tmp_path / "b.avi").write_bytes(b"<!DOCTYPE html>")
     script = """
 import sys
-import hstlib.store
-from hstlib.video import VideoError, read_video
+import hstlib.data.store
+from hstlib.data.video import VideoError, read_video
 for path in sys.argv[1:]:
     try:
         read_video(path, size=16)

@@ -1,9 +1,9 @@
-"""A Slurm cluster on this machine for as long as a command runs, with one made-up GPU.
+"""Run a command with a temporary Slurm cluster on this machine, which has one simulated GPU.
 
     python tests/slurm/cluster.py [--install] COMMAND ...
 
-Needs root and Debian's packages slurm-wlm and munge. Jobs read /etc/slurm/slurm.conf and nothing
-else, so it is written there, never over an existing one, and removed at the end.
+Needs root and Debian's packages slurm-wlm and munge. Jobs only read /etc/slurm/slurm.conf, so the
+configuration is written there and removed at the end. An existing one is never overwritten.
 """
 
 import argparse
@@ -24,9 +24,9 @@ GPUS = Path("/etc/slurm/gres.conf")
 PACKAGES = ("slurm-wlm", "munge")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 
-# The node claims more than it has, so that jobs ask for what they would on a real cluster. A job in
-# the partition "urgent" takes the GPU from one in "train", and only a job that asked for it starts
-# again, which Slurm does when the old credential has expired.
+# The node claims more CPUs and memory than it has, so that jobs can request as much as on a real
+# cluster. A job in the partition "urgent" preempts one in "train". Slurm requeues the preempted job
+# if it was submitted with --requeue, and starts it once its old credential has expired.
 TEMPLATE = """\
 ClusterName=hst
 SlurmctldHost={host}(127.0.0.1)
@@ -60,9 +60,9 @@ PartitionName=urgent Nodes=ALL PriorityTier=2
 
 @contextmanager
 def cluster(may_install: bool = False) -> Iterator[None]:
-    """Start munged, slurmctld and slurmd; at the end cancel all jobs and stop the three."""
+    """Start munged, slurmctld and slurmd; at the end cancel all jobs and stop the daemons."""
     prepare_machine(may_install)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up then, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it cleans up
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hst-slurm-")))
         folder.chmod(0o755)
@@ -88,13 +88,15 @@ def prepare_machine(may_install: bool) -> None:
     if os.getuid():
         sys.exit("only root can start a Slurm that runs jobs")
     if missing and not may_install:
-        sys.exit(f"no {', '.join(missing)}: apt-get install {' '.join(PACKAGES)}")
+        sys.exit(f"{', '.join(missing)} not installed: apt-get install {' '.join(PACKAGES)}")
     if missing:
         subprocess.run(["apt-get", "update", "-qq"], check=True)
         command = ["apt-get", "install", "-qq", "--no-install-recommends", *PACKAGES]
         subprocess.run(command, check=True, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
     if CONFIG.exists() or GPUS.exists():
-        sys.exit(f"{CONFIG} or {GPUS.name} is there: this machine's own, or left by a killed run")
+        sys.exit(
+            f"{CONFIG} or {GPUS.name} exists; remove it if a killed run of this script left it"
+        )
 
 
 def configuration(folder: Path) -> str:
@@ -112,15 +114,15 @@ def file(path: Path, text: str) -> Iterator[None]:
 
 @contextmanager
 def munge(folder: Path) -> Iterator[None]:
-    """Run a munged of our own, with its own key and socket, beside one that may be running."""
+    """Run a separate munged with its own key and socket; the machine's own is not affected."""
     home = folder / "munge"
     home.mkdir(mode=0o700)
     (home / "key").write_bytes(os.urandom(128))
     (home / "key").chmod(0o600)
-    places = {"key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log"}
-    options = [f"--{option}={home / name}" for option, name in places.items()]
+    files = {"key-file": "key", "pid-file": "pid", "seed-file": "seed", "log-file": "log"}
+    options = [f"--{option}={home / name}" for option, name in files.items()]
     endpoint = folder / "munge.socket"
-    # It does not like to run as root, in a folder under /tmp.
+    # --force: munged refuses to run as root with files under /tmp.
     with daemon("munged", *options, f"--socket={endpoint}", "--force", "--foreground"):
         wait_until(endpoint.exists, 20)
         yield
@@ -145,7 +147,7 @@ def wait_until(done: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds} s in vain")
+            raise TimeoutError(f"gave up after {seconds} s")
         time.sleep(0.2)
 
 
@@ -155,7 +157,7 @@ def output(*command: str) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--install", action="store_true", help="the Debian packages, if need be")
+    parser.add_argument("--install", action="store_true", help="install missing Debian packages")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     with cluster(arguments.install):

@@ -1,9 +1,9 @@
-"""Run the workflow on a real Slurm: one job per training run, and what happens when jobs die.
+"""Run the workflow on a real Slurm, with one job per training run, and interrupt both runs.
 
     python tests/slurm/run.py [--install]
 
-A more urgent job takes the GPU from the first training run; Slurm has to start that run again. The
-second one is cancelled, as Slurm does at the end of a job's time; Snakemake has to submit another.
+An urgent job preempts the first training run; Slurm must requeue it. The second run is cancelled,
+as Slurm does when a job exceeds its time limit; Snakemake must submit it again.
 """
 
 import json
@@ -29,7 +29,7 @@ WORKFLOW = [
     *(sys.executable, "-m", "snakemake", "runs", "--nolock", "--drop-metadata"),
     *("--profile", "tests/slurm/profile", "--workflow-profile", "workflow/profiles/slurm"),
     *("--slurm-logdir", str(BUILD / "slurm"), "--slurm-keep-successful-logs"),
-    # The defaults are for a cluster with accounting, and for jobs of hours.
+    # Snakemake's defaults assume accounting, and jobs that take hours.
     *("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2"),
 ]
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 @contextmanager
 def workspace() -> Iterator[None]:
-    """Draw two classes of a moving texture, to the right and to the left; at the end remove all."""
+    """Draw videos of two classes, a texture moving right or left; remove everything at the end."""
     shutil.rmtree(BUILD, ignore_errors=True)
     try:
         for group in range(9):
@@ -89,33 +89,33 @@ def workflow() -> Iterator[subprocess.Popen]:
 
 
 def jobs() -> dict[str, dict[str, str]]:
-    """Ask Slurm for all jobs since it was started: what ``scontrol`` prints, by job number."""
+    """Return all jobs since Slurm was started: the fields that ``scontrol`` prints, by job id."""
     lines = output("scontrol", "show", "job", "--oneliner").splitlines()
     pairs = [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in lines]
     return {job["JobId"]: job for job in pairs if "JobId" in job}
 
 
-def running_job(process: subprocess.Popen, others: set[str]) -> str:
-    """Wait for another training run to have an epoch behind it, and return its job's number."""
-    found: list[str] = []
+def running_job(process: subprocess.Popen, excluded: set[str]) -> str:
+    """Wait until another training run has finished an epoch, and return its job id."""
+    running: list[str] = []
 
-    def look() -> bool:
+    def has_begun() -> bool:
         assert process.poll() is None, "snakemake ended too early"
-        for number, job in jobs().items():
+        for job_id, job in jobs().items():
             run = job.get("Comment", "").removeprefix("rule_train_wildcards_")
-            begun = (BUILD / "results" / run / "epochs.jsonl").is_file()
-            if begun and number not in others and job["JobState"] == "RUNNING":
-                found.append(number)
-        return bool(found)
+            trained = (BUILD / "results" / run / "epochs.jsonl").is_file()
+            if trained and job_id not in excluded and job["JobState"] == "RUNNING":
+                running.append(job_id)
+        return bool(running)
 
-    wait_until(look, 120)
-    return found[0]
+    wait_until(has_begun, 120)
+    return running[0]
 
 
 def check(code: int, jobs: dict[str, dict[str, str]], first: str, second: str) -> None:
     for job in jobs.values():
-        shown = ("JobId", "Comment", "JobState", "Restarts", "NumCPUs", "TresPerJob", "TimeLimit")
-        print(*(f"{key}={job.get(key, '-')}" for key in (*shown, "StartTime", "EndTime")))
+        keys = ("JobId", "Comment", "JobState", "Restarts", "NumCPUs", "TresPerJob", "TimeLimit")
+        print(*(f"{key}={job.get(key, '-')}" for key in (*keys, "StartTime", "EndTime")))
     assert code == 0, f"snakemake ended with {code}"
     rows = sorted(BUILD.glob("results/*/row.json"))
     assert len(rows) == 2, rows
@@ -123,14 +123,14 @@ def check(code: int, jobs: dict[str, dict[str, str]], first: str, second: str) -
         assert len(json.loads(row.read_text())["epochs"]) == EPOCHS
         log = row.with_name("log.txt").read_text()
         assert log.count(" training videos,") == 2, f"not started twice:\n{log}"
-        assert log.count(f" epoch 1/{EPOCHS} ") == 1, f"did not go on where it was:\n{log}"
+        assert log.count(f" epoch 1/{EPOCHS} ") == 1, f"did not resume:\n{log}"
     assert jobs[first]["Restarts"] == "1" and jobs[first]["JobState"] == "COMPLETED"
     assert jobs[second]["JobState"] == "CANCELLED"
-    again = [n for n, job in jobs.items() if job.get("Comment") == jobs[second]["Comment"]]
-    assert [jobs[number]["JobState"] for number in again] == ["CANCELLED", "COMPLETED"]
-    for number in (first, *again):
-        assert jobs[number]["TresPerJob"].replace("/", ":") == "gres:gpu:1"
-    training = sorted((jobs[n]["StartTime"], jobs[n]["EndTime"]) for n in (first, *again))
+    same_run = [i for i, job in jobs.items() if job.get("Comment") == jobs[second]["Comment"]]
+    assert [jobs[job_id]["JobState"] for job_id in same_run] == ["CANCELLED", "COMPLETED"]
+    for job_id in (first, *same_run):
+        assert jobs[job_id]["TresPerJob"].replace("/", ":") == "gres:gpu:1"
+    training = sorted((jobs[i]["StartTime"], jobs[i]["EndTime"]) for i in (first, *same_run))
     for (_, end), (start, _) in zip(training, training[1:], strict=False):
         assert end <= start, f"two runs had the only GPU: {training}"
 

@@ -1,0 +1,347 @@
+"""All pictures of the book, and the only import of matplotlib.
+
+Functions take arrays and axes, draw into the axes and return them; only :func:`prediction_figure`
+makes a figure of its own, since its size depends on the clips.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+
+from hstlib.book.diagrams import Block
+from hstlib.book.statistics import Interval
+from hstlib.training.metrics import Reliability
+
+RIGHT, WRONG = "#1a7f37", "#c1121f"
+UNKNOWN = BORDER = "#57606a"
+FRAMES_PER_CLIP = 4  # in Figures 8 and 9
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One test clip of Figure 8 or 9.
+
+    Attributes:
+        frames: RGB uint8, shape (T, H, W, 3).
+        predicted: Name of the class with the highest probability.
+        probability: Probability of that class, from 0 to 1.
+        truth: Name of the true class; None if it is not known.
+    """
+
+    frames: np.ndarray
+    predicted: str
+    probability: float
+    truth: str | None = None
+
+
+def evenly(length: int, number: int) -> np.ndarray:
+    """Return evenly spaced indices into a sequence of a given length, first and last included."""
+    return np.linspace(0, length - 1, number).round().astype(int)
+
+
+def show_frames(axes: Sequence[Axes], frames: np.ndarray, indices: Sequence[int]) -> Sequence[Axes]:
+    """Show frames of a clip, titled with their numbers from 1.
+
+    Args:
+        axes: Axes, one per frame to show.
+        frames: RGB uint8, shape (T, H, W, 3).
+        indices: Indices of the frames to show.
+    """
+    for ax, index in zip(axes, indices, strict=True):
+        ax.imshow(frames[index])
+        ax.set_title(f"frame {index + 1}", fontsize=9)
+        ax.axis("off")
+    return axes
+
+
+def flow_to_rgb(flow: np.ndarray, largest: float | None = None) -> np.ndarray:
+    """Convert a flow field to colours: hue is direction, brightness is speed.
+
+    Args:
+        flow: Flow in pixels per frame, shape (2, H, W).
+        largest: Speed at full brightness, in pixels per frame; None: the largest in the field.
+
+    Returns:
+        RGB, uint8, shape (H, W, 3). Motion to the right is red, downwards is yellow-green.
+    """
+    x, y = flow.astype(np.float32)
+    speed, angle = cv2.cartToPolar(x, y, angleInDegrees=True)
+    brightness = np.clip(speed / max(largest or speed.max(), 1e-6), 0, 1) * 255
+    hsv = np.stack([angle / 2, np.full_like(x, 255), brightness], -1).astype(np.uint8)
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+
+
+def show_flow(axes: Sequence[Axes], flow: np.ndarray, indices: Sequence[int]) -> Sequence[Axes]:
+    """Show flow fields of a clip as colours on one brightness scale.
+
+    Args:
+        axes: Axes, one per field to show.
+        flow: Flow in pixels per frame, shape (2, T, H, W).
+        indices: Indices of the fields to show.
+    """
+    largest = float(np.hypot(*flow.astype(np.float32)).max())
+    for ax, index in zip(axes, indices, strict=True):
+        ax.imshow(flow_to_rgb(flow[:, index], largest))
+        ax.set_title(f"flow {index + 1}", fontsize=9)
+        ax.axis("off")
+    return axes
+
+
+def show_maps(axes: Sequence[Axes], maps: np.ndarray, titles: Sequence[str]) -> Sequence[Axes]:
+    """Show 2-D maps on one colour scale.
+
+    Args:
+        axes: Axes, one per map.
+        maps: Values, shape (N, H, W).
+        titles: Titles, one per map.
+    """
+    low, high = float(np.min(maps)), float(np.max(maps))
+    for ax, values, title in zip(axes, maps, titles, strict=True):
+        ax.imshow(values, cmap="viridis", vmin=low, vmax=high)
+        ax.set_title(title, fontsize=9)
+        ax.axis("off")
+    return axes
+
+
+def show_numbers(ax: Axes, grid: np.ndarray, title: str) -> Axes:
+    """Show a small grid of numbers, each written in its cell.
+
+    Args:
+        ax: Axes to draw into.
+        grid: Numbers, shape (rows, columns).
+        title: Title of the axes.
+    """
+    ax.imshow(grid, cmap="Pastel1")
+    for (row, column), value in np.ndenumerate(grid):
+        ax.text(column, row, f"{value:g}", ha="center", va="center", fontsize=9)
+    ax.set_title(title, fontsize=9)
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def show_learning(ax: Axes, epochs: Sequence[dict[str, float | int]], label: str) -> Axes:
+    """Plot the training loss of a run against its epochs, counted from 1.
+
+    Args:
+        ax: Axes to draw into.
+        epochs: ``epoch`` (from 0) and ``loss`` of every epoch, as in a result row.
+        label: Name of the run in a legend.
+    """
+    numbers = [epoch["epoch"] + 1 for epoch in epochs]
+    ax.plot(numbers, [epoch["loss"] for epoch in epochs], marker="o", label=label)
+    ax.set(xlabel="epoch", ylabel="training loss")
+    return ax
+
+
+def show_differences(ax: Axes, differences: dict[str, Interval], title: str) -> Axes:
+    """Plot differences with their intervals, one row each, beside a line at 0.
+
+    Args:
+        ax: Axes to draw into.
+        differences: Mean and interval by name, from top to bottom. An interval above 0 is green,
+            one below 0 is red, one that includes 0 is grey.
+        title: Title of the axes.
+    """
+    for row, interval in enumerate(differences.values()):
+        colour = RIGHT if interval.low > 0 else WRONG if interval.high < 0 else "grey"
+        ax.plot([interval.low, interval.high], [row, row], color=colour)
+        ax.plot(interval.mean, row, "o", color=colour)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(len(differences)), list(differences))
+    ax.set_ylim(len(differences) - 0.5, -0.5)
+    ax.set_title(title, fontsize=9)
+    return ax
+
+
+def show_shares(ax: Axes, shares: dict[str, dict[str, float]]) -> Axes:
+    """Plot shares of the time as stacked horizontal bars, with one colour per part.
+
+    Args:
+        ax: Axes to draw into.
+        shares: Fractions by bar, from top to bottom, and part.
+    """
+    parts = list(dict.fromkeys(part for bar in shares.values() for part in bar))
+    starts = np.zeros(len(shares))
+    for part in parts:
+        widths = np.array([100 * bar.get(part, 0.0) for bar in shares.values()])
+        ax.barh(range(len(shares)), widths, left=starts, label=part)
+        starts += widths
+    ax.set_yticks(range(len(shares)), list(shares))
+    ax.invert_yaxis()
+    ax.set_xlabel("share of the time (%)")
+    ax.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return ax
+
+
+def show_confusion(ax: Axes, confusion: np.ndarray, classes: Sequence[str]) -> Axes:
+    """Show a confusion matrix, coloured by the share of each true class.
+
+    Cells that are large enough show their number of videos. If there are too many classes for
+    legible names, only every second, third ... class is named. A class without videos is grey.
+
+    Args:
+        ax: Axes of a figure of its final size, best with constrained layout.
+        confusion: Videos per true and predicted class, shape (C, C + 1), from
+            :func:`hstlib.training.metrics.confusion_matrix`. The last column, unreadable videos, is
+            shown if it is not empty.
+        classes: C class names.
+    """
+    columns = [*classes, "unreadable"] if confusion[:, -1].any() else list(classes)
+    confusion = confusion[:, : len(columns)]
+    totals = confusion.sum(1, keepdims=True)
+    shares = np.ma.masked_invalid(confusion / np.where(totals, totals, np.nan))
+    colours = plt.get_cmap("Blues").with_extremes(bad="lightgrey")
+    image = ax.imshow(shares, colours, PowerNorm(0.5, 0, 1), interpolation="nearest")
+    colour_bar = ax.inset_axes((1.03, 0, 0.03, 1))
+    ax.figure.colorbar(image, colour_bar, label="share of the true class")
+    ax.axvline(len(classes) - 0.5, color="black", linewidth=0.8)
+    ax.set(xlabel="predicted", ylabel="true class")
+    if _name_classes(ax, columns, len(classes)) > 18:
+        for row, column in np.argwhere(confusion):
+            colour = "white" if shares[row, column] > 0.4 else "black"
+            videos = confusion[row, column]
+            ax.text(column, row, videos, ha="center", va="center", color=colour, fontsize=8)
+    return ax
+
+
+def _name_classes(ax: Axes, columns: Sequence[str], rows: int) -> float:
+    """Name rows and columns as densely as is legible; return the height of a row in points."""
+    ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
+    ax.set_yticks(range(rows), columns[:rows], fontsize=7)
+    ax.figure.draw_without_rendering()  # the layout shrinks the axes to make room for the names
+    height = ax.get_window_extent().height / rows * 72 / ax.figure.dpi
+    step = int(np.ceil(8 / height))
+    named = list(range(0, rows, step))
+    ax.set_yticks(named, [columns[i] for i in named])
+    if len(columns) > rows:
+        named = [*(i for i in named if i <= rows - step), rows]
+    ax.set_xticks(named, [columns[i] for i in named])
+    return height
+
+
+def show_reliability(ax: Axes, bins: Reliability, title: str) -> Axes:
+    """Plot accuracy against confidence, with the number of videos above each bar.
+
+    A calibrated model's bars end on the diagonal. The red lines are the gaps whose weighted mean is
+    the expected calibration error.
+
+    Args:
+        ax: Axes to draw into.
+        bins: Bins from :func:`hstlib.training.metrics.reliability`; empty bins are left out.
+        title: Title of the axes.
+    """
+    filled = np.flatnonzero(bins.counts)
+    width = 1 / len(bins.counts)
+    centres = (filled + 0.5) * width
+    confidence, accuracy = bins.confidence[filled], bins.accuracy[filled]
+    ax.bar(centres, accuracy, width, color="#ddf4ff", edgecolor=BORDER)
+    ax.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+    ax.vlines(confidence, accuracy, confidence, color=WRONG, linewidth=2)
+    for x, count in zip(centres, bins.counts[filled], strict=True):
+        ax.text(x, 1.02, count, ha="center", fontsize=7)
+    ax.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="confidence", ylabel="accuracy")
+    ax.set_title(title, fontsize=9)
+    return ax
+
+
+def prediction_figure(predictions: Sequence[Prediction]) -> Figure:
+    """Draw Figure 8 or 9: four frames of each clip, with the prediction in the upper left corner.
+
+    A right prediction has a green label and frame. A wrong one is red, and its label also names the
+    true class. If the true class is not known, both are grey.
+
+    Args:
+        predictions: Clips and predictions, one per row of the figure.
+    """
+    height, width = predictions[0].frames.shape[1:3]
+    size = (2.6 * FRAMES_PER_CLIP, 2.6 * len(predictions) * height / width)
+    figure, grid = plt.subplots(len(predictions), FRAMES_PER_CLIP, figsize=size, squeeze=False)
+    for axes, prediction in zip(grid, predictions, strict=True):
+        label, colour = _label(prediction)
+        indices = evenly(len(prediction.frames), FRAMES_PER_CLIP)
+        for ax, index in zip(axes, indices, strict=True):
+            _show_labelled(ax, prediction.frames[index], label, colour)
+    figure.tight_layout(pad=0.4)
+    return figure
+
+
+def _label(prediction: Prediction) -> tuple[str, str]:
+    """Return text and colour of the label."""
+    text = f"{prediction.predicted} {prediction.probability:.2f}"
+    if prediction.truth is None:
+        return text, UNKNOWN
+    if prediction.predicted == prediction.truth:
+        return f"\N{CHECK MARK} {text}", RIGHT
+    return f"\N{BALLOT X} {text}\n   is {prediction.truth}", WRONG
+
+
+def _show_labelled(ax: Axes, frame: np.ndarray, label: str, colour: str) -> None:
+    ax.imshow(frame, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    for spine in ax.spines.values():
+        spine.set(color=colour, linewidth=3)
+    ax.text(
+        0.03, 0.97, label, transform=ax.transAxes, va="top", fontsize=8, color="white",
+        bbox={"facecolor": colour, "edgecolor": "none", "alpha": 0.85, "pad": 2},
+    )  # fmt: skip
+
+
+def show_blocks(ax: Axes, blocks: Sequence[Block], title: str) -> Axes:
+    """Draw a block diagram from top to bottom, each box below all boxes that feed it.
+
+    Inputs are grey, sub-modules blue and operators white.
+
+    Args:
+        ax: Axes to draw into.
+        blocks: Boxes from :func:`hstlib.book.diagrams.block_diagram`.
+        title: Title of the axes.
+    """
+    positions = _positions(blocks)
+    for block in blocks:
+        for source in block.sources:
+            _draw_arrow(ax, positions[source], positions[block.name])
+    for block in blocks:
+        shape = " x ".join(map(str, block.shape))
+        ax.text(
+            *positions[block.name], f"{block.label}\n{shape}",
+            ha="center", va="center", fontsize=7,
+            bbox={"boxstyle": "round", "facecolor": _box_colour(block), "edgecolor": BORDER},
+        )  # fmt: skip
+    lowest = min(y for _, y in positions.values())
+    ax.set(xlim=(0, 1), ylim=(lowest - 0.6, 0.6), title=title)
+    ax.axis("off")
+    return ax
+
+
+def _positions(blocks: Sequence[Block]) -> dict[str, tuple[float, int]]:
+    """Return the centre of every box: x from 0 to 1, y one below its lowest source."""
+    depths: dict[str, int] = {}
+    rows: dict[int, list[str]] = {}
+    for block in blocks:
+        depth = 1 + max((depths[source] for source in block.sources), default=-1)
+        depths[block.name] = depth
+        rows.setdefault(depth, []).append(block.name)
+    return {
+        name: ((i + 0.5) / len(names), -depth)
+        for depth, names in rows.items()
+        for i, name in enumerate(names)
+    }
+
+
+def _draw_arrow(ax: Axes, start: tuple[float, int], end: tuple[float, int]) -> None:
+    (x0, y0), (x1, y1) = start, end
+    bend = (0.25 if x0 <= x1 else -0.25) if y0 - y1 > 1 else 0  # around the boxes between
+    style = {"arrowstyle": "->", "color": BORDER, "lw": 1, "connectionstyle": f"arc3,rad={bend}"}
+    ax.annotate("", xy=(x1, y1 + 0.3), xytext=(x0, y0 - 0.3), arrowprops=style)
+
+
+def _box_colour(block: Block) -> str:
+    if not block.sources:
+        return "#eaeef2"
+    return "#ddf4ff" if "\n" in block.label else "white"

@@ -1,0 +1,139 @@
+"""Cut a video into clips: choice of frames, optical flow, normalisation."""
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hstlib.config import ClipConfig
+from hstlib.data.flow import optical_flow
+from hstlib.data.video import Video, read_video
+
+# Mean and standard deviation of RGB over Kinetics-400, the usual values for video models.
+RGB_MEAN = (0.43216, 0.394666, 0.37645)
+RGB_STD = (0.22803, 0.22145, 0.216989)
+
+
+class Clips(NamedTuple):
+    """The clips of one video.
+
+    Attributes:
+        frames: RGB frames, uint8, shape (num_clips, T, S, S, 3).
+        flow: Optical flow in pixels per frame, float16, shape (num_clips, 2, T, S, S).
+        sources: Number of each frame in the file, then of the frame after the clip that its last
+            flow field is computed from, or -1; int32, shape (num_clips, T + 1).
+    """
+
+    frames: np.ndarray
+    flow: np.ndarray
+    sources: np.ndarray
+
+
+def clip_starts(length: int, num_frames: int, clips_per_video: int) -> list[int]:
+    """Return the first frame of each clip, evenly spaced over the video; a single clip is central.
+
+    >>> clip_starts(length=48, num_frames=16, clips_per_video=1)
+    [16]
+    >>> clip_starts(length=48, num_frames=16, clips_per_video=3)
+    [0, 16, 32]
+    >>> clip_starts(length=10, num_frames=16, clips_per_video=2)
+    [0, 0]
+    """
+    free = max(0, length - num_frames)
+    if clips_per_video == 1:
+        return [free // 2]
+    return [round(i * free / (clips_per_video - 1)) for i in range(clips_per_video)]
+
+
+def clip_indices(length: int, start: int, config: ClipConfig) -> np.ndarray:
+    """Return the indices of a clip's frames in the resampled video, and of the frame after them.
+
+    Args:
+        length: Number of frames in the video.
+        start: First frame of the clip; ignored by ``uniform`` sampling.
+        config: Number of frames and sampling.
+
+    Returns:
+        int64, shape (num_frames + 1,): the clip, then the next frame, which the last flow field is
+        computed from; -1 if the video has no next frame. The last frame of a short video is
+        repeated.
+    """
+    count = config.num_frames
+    if config.sampling == "uniform":
+        return np.append(np.linspace(0, length - 1, count).round().astype(np.int64), -1)
+    indices = start + np.arange(count + 1)
+    following = indices[-1] if indices[-1] < length else -1
+    return np.append(np.minimum(indices[:-1], length - 1), following)
+
+
+def cut_clips(path: Path, config: ClipConfig, clip_index: int | None = None) -> Clips:
+    """Cut the clips of one video file and compute their flow.
+
+    Args:
+        path: Video file.
+        config: Number and size of the clips, and the flow method.
+        clip_index: Index of the only clip to cut; None cuts all.
+
+    Returns:
+        The clips, exactly as a clip store with these settings holds them.
+
+    Raises:
+        VideoError: If the file cannot be used.
+        ValueError: If ``clip_index`` is out of range.
+    """
+    num_clips = config.clips_per_video
+    if clip_index is not None and not 0 <= clip_index < num_clips:
+        raise ValueError(
+            f"{path}: clip_index is {clip_index}, but clips_per_video is {num_clips}; use 0 to "
+            f"{num_clips - 1}"
+        )
+    video = read_video(path, size=config.size, fps=config.fps, fit=config.fit)
+    starts = clip_starts(len(video.frames), config.num_frames, num_clips)
+    if clip_index is not None:
+        starts = [starts[clip_index]]
+    frames, flow, sources = zip(*(_cut_clip(video, start, config) for start in starts), strict=True)
+    return Clips(np.stack(frames), np.stack(flow), np.stack(sources))
+
+
+def _cut_clip(
+    video: Video, start: int, config: ClipConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return frames, flow and source frames of one clip, each as in :class:`Clips`."""
+    indices = clip_indices(len(video.frames), start, config)
+    clip, next_index = video.frames[indices[:-1]], indices[-1]
+    following = video.frames[next_index] if next_index >= 0 else None
+    flow = optical_flow(clip, following, config.flow)
+    sources = np.floor(indices * (video.source_fps / video.fps) + 0.5)  # as in read_video
+    sources = np.where(indices < 0, -1, sources)
+    return clip, flow.astype(np.float16), sources.astype(np.int32)
+
+
+def normalise(frames: Tensor) -> Tensor:
+    """Convert decoded frames to the clips that the models expect.
+
+    Args:
+        frames: RGB frames, uint8, shape (..., T, H, W, 3).
+
+    Returns:
+        float32, shape (..., 3, T, H, W), with mean 0 and variance 1 over Kinetics-400.
+
+    Raises:
+        ValueError: If the frames are not uint8 or not RGB.
+    """
+    if frames.dtype != torch.uint8 or frames.shape[-1] != 3:
+        raise ValueError(
+            f"frames have shape {tuple(frames.shape)} and type {frames.dtype}, "
+            "expected uint8 (..., T, H, W, 3)"
+        )
+    mean, std = _rgb_statistics(frames.device)
+    return ((frames / 255 - mean) / std).movedim(-1, -4)  # (..., T, H, W, 3) -> (..., 3, T, H, W)
+
+
+@cache
+def _rgb_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copy mean and standard deviation to a device once: a copy per step would stall a GPU."""
+    with torch.inference_mode(False):
+        return torch.tensor(RGB_MEAN, device=device), torch.tensor(RGB_STD, device=device)

@@ -1,0 +1,106 @@
+"""Hash and decode video files in worker processes, so that a bad file costs only itself."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+from pydantic import BaseModel, ConfigDict
+
+from hstlib.data.video import MissingVideoError, VideoError, inspect_video
+from hstlib.processes import WorkerError, map_in_processes
+
+SECONDS_PER_FILE = 600
+"""Time-out for decoding one file; a decoder that needs longer is taken to hang."""
+
+
+class Inspection(BaseModel):
+    """State of one video file on disk. A field is None if it could not be determined.
+
+    Attributes:
+        bytes: File size.
+        mtime_ns: Time of the last change, in nanoseconds since 1970.
+        sha256: Hash of the content.
+        frames: Number of frames decoded from the file.
+        header_frames: Number of frames that the header announces.
+        width: Frame width, in pixels.
+        height: Frame height, in pixels.
+        fps: Frame rate in the header, in Hz.
+        codec: Four-character code of the codec.
+        fault: Reason why the file cannot be used; None if it can.
+        missing: Whether the fault is that the file does not exist.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    bytes: int | None = None
+    mtime_ns: int | None = None
+    sha256: str | None = None
+    frames: int | None = None
+    header_frames: int | None = None
+    width: int | None = None
+    height: int | None = None
+    fps: float | None = None
+    codec: str | None = None
+    fault: str | None = None
+    missing: bool = False
+
+
+def inspect_files(paths: Sequence[Path], workers: int | None) -> Iterator[tuple[Path, Inspection]]:
+    """Hash and decode files in parallel.
+
+    Args:
+        paths: The files.
+        workers: Number of processes; None: one per core.
+
+    Yields:
+        Each path once, in any order, with its inspection. A file that crashes its worker process,
+        or takes more than ``SECONDS_PER_FILE``, has nothing but a ``fault``.
+    """
+    for path, outcome in map_in_processes(inspect_file, paths, workers, SECONDS_PER_FILE):
+        if isinstance(outcome, WorkerError):
+            outcome = Inspection(fault=worker_fault(outcome))
+        yield path, outcome
+
+
+def worker_fault(error: WorkerError) -> str:
+    """Return what is wrong with a file whose worker process crashed or timed out."""
+    event = "crashes the decoder"
+    if error.timed_out:
+        event = f"is not decoded in {SECONDS_PER_FILE} s"
+    return f"{event}; fetch the file again"
+
+
+def inspect_file(path: Path) -> Inspection:
+    """Hash and decode one file."""
+    fault, missing, content = None, False, {}
+    try:
+        video = inspect_video(path)
+        fault, content = video.fault, asdict(video)
+    except (VideoError, cv2.error) as error:
+        fault = str(error).removeprefix(f"{path}: ")
+        missing = isinstance(error, MissingVideoError)
+    try:
+        content |= _identity(path)
+    except OSError as error:
+        fault = fault or f"cannot be read ({error.strerror})"
+    return Inspection(**content, fault=fault, missing=missing)
+
+
+def _identity(path: Path) -> dict[str, int | str]:
+    if not path.is_file():
+        return {}
+    num_bytes, mtime_ns = size_and_mtime(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": num_bytes, "mtime_ns": mtime_ns, "sha256": digest}
+
+
+def size_and_mtime(path: Path) -> tuple[int, int] | tuple[None, None]:
+    """Return the size of a file in bytes and its time of change in ns; None without a file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None, None
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,75 @@
+"""How the training loop reads its samples: their interface, their order, the time spent waiting."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Sampler
+
+
+class TrainingData(Protocol):
+    """Map-style data set of torch that :func:`hstlib.training.loop.train` can read.
+
+    Attributes:
+        epoch: Number of the current epoch; the loop sets it before it reads a sample of the epoch.
+    """
+
+    epoch: int
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Return the items of one sample as tensors or numbers; the last item is the label."""
+
+    def model_inputs(self, *items: Tensor) -> tuple[Tensor, ...]:
+        """Convert a batch to the arguments of the model.
+
+        Args:
+            *items: Collated items of the samples, without the labels, on the training device.
+        """
+
+    def describe(self, index: int) -> str:
+        """Return a name of the sample for error messages."""
+
+
+class EpochOrder(Sampler[int]):
+    """Sampler that returns every sample once per epoch, in an order set by (seed, epoch) alone.
+
+    A last incomplete batch is dropped.
+
+    Args:
+        count: Number of samples.
+        batch_size: Samples per step, over all processes.
+        seed: Seed of the order.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int):
+        self.count, self.seed, self.epoch = count, seed, 0
+        self.length = count - count % batch_size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
+        return iter(order[: self.length].tolist())
+
+
+class TimedIterable:
+    """Iterable that sums the seconds spent waiting for its next item, in ``waited``."""
+
+    def __init__(self, items: Iterable[Any]):
+        self.items, self.waited = items, 0.0
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator, end = iter(self.items), object()
+        while True:
+            begin = time.perf_counter()
+            item = next(iterator, end)
+            self.waited += time.perf_counter() - begin
+            if item is end:
+                return
+            yield item

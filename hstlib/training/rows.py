@@ -1,0 +1,158 @@
+"""Result rows on disk: one JSON file per run, or one line per run in a published file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hstlib.config import TrainConfig, refuse_nested_settings
+from hstlib.files import complete
+
+RECORD, ROW = "run.json", "row.json"
+
+
+class RunRecord(BaseModel):
+    """Settings and provenance of a run, written when it starts.
+
+    Attributes:
+        run_id: Name of the run, :attr:`hstlib.config.TrainConfig.run_id`.
+        config: Settings of the run.
+        split_id: Hash of the lists, :attr:`hstlib.data.datasets.VideoSet.split_id`; empty in old
+            rows.
+        manifest: sha256 of the data set. None if it was not verified, or changed since.
+        started: Start time, UTC.
+        commit: Commit of the checkout.
+        dirty: Whether tracked files differed from the commit.
+        environment: Versions and hardware.
+        test_evaluations: Time of every evaluation on the test set, UTC. There is more than one if
+            the run was interrupted during evaluation.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str
+    config: TrainConfig
+    split_id: str = ""
+    manifest: str | None = None
+    started: str = ""
+    commit: str
+    dirty: bool
+    environment: dict[str, str]
+    test_evaluations: list[str] = []
+
+
+class Row(RunRecord):
+    """Result of one finished run.
+
+    Attributes:
+        parameters: Trainable parameters of the model.
+        classes: Number of classes.
+        train_videos: Number of videos in the training list.
+        missing: Number of listed files that were not on disk.
+        problems: Number of files that were missing or could not be decoded.
+        test: Metrics from :func:`hstlib.training.evaluate.summarise`.
+        videos: Label, prediction and group of every test video, as integers. The prediction is -1
+            for an unreadable video.
+        confidences: Probability of the predicted class of every test video. None for an unreadable
+            video.
+        tags: HMDB51 only: correct predictions and videos, by tag of the file name and its value.
+        kinds: Demo corpora only: :func:`hstlib.training.experiment.kind_accuracy`, and the same
+            with the frames of every clip shuffled in time.
+        epochs: Fields of :class:`hstlib.training.loop.EpochRecord`, one mapping per epoch.
+        seconds: Duration of the run, or of its last part if it was interrupted.
+        finished: End time, UTC.
+    """
+
+    parameters: int
+    classes: int
+    train_videos: int
+    missing: int
+    problems: int
+    test: dict[str, float | int]
+    videos: list[tuple[int, int, int]] = []
+    confidences: list[float | None] = []
+    tags: dict[str, dict[str, tuple[int, int]]] = {}
+    kinds: dict[str, float]
+    epochs: list[dict[str, float | int | None]]
+    seconds: float
+    finished: str
+
+
+Record = TypeVar("Record", bound=RunRecord)
+
+
+def write_record(record: RunRecord, folder: Path) -> Path:
+    """Write a record to ``<folder>/run.json``, atomically."""
+    return _write(record, folder / RECORD)
+
+
+def load_record(folder: Path) -> RunRecord | None:
+    """Read the record of :func:`write_record`; None if there is no such file."""
+    path = folder / RECORD
+    return _parse(RunRecord, path.read_bytes(), path) if path.is_file() else None
+
+
+def write_row(row: Row, folder: Path) -> Path:
+    """Write a row to ``<folder>/<run id>/row.json``, atomically."""
+    return _write(row, folder / row.run_id / ROW)
+
+
+def load_row(path: Path) -> Row:
+    """Read one row.
+
+    Raises:
+        ValueError: If the file is not a row, or was written by an earlier version of hstlib. The
+            message names the file.
+    """
+    return _parse(Row, path.read_bytes(), path)
+
+
+def publish_rows(rows: Sequence[Row], path: Path, curves: bool = False) -> None:
+    """Write rows to one ``.jsonl`` file, one line each, atomically.
+
+    Args:
+        rows: Finished runs.
+        path: Path of the file.
+        curves: Write all epochs of every run, not only the last.
+    """
+    with complete(path) as unfinished, unfinished.open("w") as file:
+        for row in rows:
+            published = row if curves else row.model_copy(update={"epochs": row.epochs[-1:]})
+            file.write(published.model_dump_json() + "\n")
+
+
+def load_rows(folder: Path) -> list[Row]:
+    """Read all rows of a folder, ordered by run id.
+
+    Args:
+        folder: Folder with subfolders of :func:`write_row`, ``.jsonl`` files of
+            :func:`publish_rows`, or both.
+
+    Raises:
+        ValueError: If the folder does not exist or a file does not contain rows. The message names
+            the folder or the file.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"there is no folder {folder.absolute()} to read result rows from")
+    rows = [load_row(path) for path in folder.glob(f"*/{ROW}")]
+    for path in folder.glob("*.jsonl"):
+        rows += [_parse(Row, line, path) for line in path.read_bytes().splitlines()]
+    return sorted(rows, key=lambda row: row.run_id)
+
+
+def _write(record: RunRecord, path: Path) -> Path:
+    with complete(path) as unfinished:
+        unfinished.write_text(record.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def _parse(kind: type[Record], text: bytes, path: Path) -> Record:
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        details = error.errors()
+        settings = [d for d in details if d["loc"][:1] == ("config",) and len(d["loc"]) > 1]
+        refuse_nested_settings({str(d["loc"][-1]): d["input"] for d in settings}, path)
+        reasons = (": ".join([*map(str, d["loc"]), d["msg"]]) for d in details)
+        raise ValueError(f"{path}: not a results row: {'; '.join(reasons)}") from error

@@ -1,0 +1,43 @@
+"""Result rows for tests, without training."""
+
+from collections.abc import Sequence
+
+from hstlib.config import TrainConfig
+from hstlib.training.rows import Row
+
+KINDS = {"motion": 0.5, "appearance": 0.75, "direction": 0.625}
+
+
+def make_row(
+    top1: float = 0.25, missing: int = 0, videos: Sequence[tuple[int, int, int]] = (), **settings
+) -> Row:
+    """Return a row with these results, and plausible values for everything else.
+
+    Args:
+        top1: Accuracy as a fraction.
+        missing: Number of missing files.
+        videos: Label, prediction and group of every test video.
+        settings: Settings of the run.
+    """
+    config = TrainConfig(**settings)
+    demo = config.dataset.startswith("demo-")
+    return Row(
+        run_id=config.run_id,
+        config=config,
+        parameters=35_544_530,
+        classes=51,
+        train_videos=3570,
+        missing=missing,
+        problems=missing,
+        test={"top1": top1, "top5": 0.5, "videos": 1530, "unreadable": 0},
+        videos=list(videos),
+        kinds=KINDS | {f"{kind}_shuffled": 0.125 for kind in KINDS} if demo else {},
+        epochs=[
+            {"epoch": 0, "loss": 1.5, "train_top1": 0.1, "learning_rate": 0.01, "seconds": 2.0}
+        ],
+        seconds=3.5,
+        finished="2024-01-01T00:00:00+00:00",
+        commit="0" * 40,
+        dirty=False,
+        environment={"torch": "2"},
+    )

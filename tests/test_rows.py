@@ -1,0 +1,105 @@
+import json
+from pathlib import Path
+
+import pytest
+from example_rows import make_row
+
+from hstlib.model.readings import READINGS
+from hstlib.training.rows import load_rows, publish_rows, write_row
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rows = [make_row(model="c3d"), make_row(model="hst", seed=3, size=112)]
+    paths = [write_row(row, tmp_path / "new") for row in rows]
+    assert [path.parent.name for path in paths] == [row.run_id for row in rows]
+    assert load_rows(tmp_path / "new") == rows
+
+
+def test_writing_leaves_the_row_only_and_replaces_an_older_one(tmp_path):
+    write_row(make_row(0.25), tmp_path)
+    path = write_row(make_row(0.5), tmp_path)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [path]
+    assert load_rows(tmp_path)[0].test["top1"] == 0.5
+
+
+def test_an_empty_folder_has_no_rows(tmp_path):
+    assert load_rows(tmp_path) == []
+
+
+def test_a_folder_that_does_not_exist_is_named_by_its_absolute_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=f"there is no folder {tmp_path / 'none'}"):
+        load_rows(Path("none"))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"run_id": "a"}'])
+def test_a_file_that_is_not_a_row_is_named(tmp_path, text):
+    path = write_row(make_row(), tmp_path)
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"row\.json: not a results row"):
+        load_rows(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["accuracy", "environment"])
+def test_a_row_with_an_unknown_or_without_a_known_key_is_named(tmp_path, key):
+    path = write_row(make_row(), tmp_path)
+    content = json.loads(path.read_text())
+    if content.pop(key, None) is None:
+        content[key] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"(?s){path.name}.*{key}"):
+        load_rows(tmp_path)
+
+
+def test_a_row_with_an_unknown_setting_is_named(tmp_path):
+    path = write_row(make_row(), tmp_path)
+    content = json.loads(path.read_text())
+    content["config"]["epoch"] = 3
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"row\.json: not a results row: config: epoch: "):
+        load_rows(tmp_path)
+
+
+def test_a_row_with_nested_settings_was_written_by_an_earlier_version(tmp_path):
+    path = write_row(make_row(), tmp_path)
+    content = json.loads(path.read_text())
+    content["config"]["loop"] = {"epochs": content["config"].pop("epochs")}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"row\.json was written by an earlier version of hstlib"):
+        load_rows(tmp_path)
+
+
+def test_published_rows_keep_all_but_the_learning_curve(tmp_path):
+    rows = [make_row(videos=[(0, 1, 0)], seed=seed) for seed in (0, 1)]
+    long = rows[1].model_copy(update={"epochs": [{"epoch": 0}, {"epoch": 1}]})
+    publish_rows([rows[0], long], tmp_path / "some" / "rows.jsonl")
+    write_row(make_row(model="c3d"), tmp_path / "some")
+    first, second, third = load_rows(tmp_path / "some")
+    assert (first.config.model, second) == ("c3d", rows[0])
+    assert third == long.model_copy(update={"epochs": [{"epoch": 1}]})
+    publish_rows([long], tmp_path / "whole" / "rows.jsonl", curves=True)
+    assert load_rows(tmp_path / "whole") == [long]
+
+
+def test_the_published_ablation_is_complete_and_names_no_machine():
+    rows = load_rows(ROOT / "results/published/ablation")
+    runs = {
+        (r.config.model, r.config.reading, r.config.dataset, r.config.split, r.config.seed)
+        for r in rows
+    }
+    tests = [("demo-hmdb51", 1), ("demo-ucf101", 1), *(("folder", split) for split in (1, 2, 3))]
+    models = [("hst", "paper"), ("r3d", "paper"), *(("hst", reading) for reading in READINGS)]
+    assert runs == {(*m, *t, seed) for m in models for t in tests for seed in (0, 1, 2)}
+    for dataset in ("demo-hmdb51", "demo-ucf101", "folder"):
+        same = [r.config for r in rows if r.config.dataset == dataset]
+        budget = {(c.epochs, c.batch_size, c.clip, c.augment, c.schedule) for c in same}
+        assert len(budget) == 1
+        assert not any(c.data_dir.startswith("/") for c in same)
+    assert not any(r.dirty or r.problems or r.missing for r in rows)
+
+
+@pytest.mark.parametrize("folder", ["", "ablation", "ut-interaction", "ut-tried"])
+def test_published_rows_load(folder):
+    assert load_rows(ROOT / "results/published" / folder)
