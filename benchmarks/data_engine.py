@@ -17,10 +17,12 @@ import numpy as np
 from common import RESULTS, argument_parser, cpu_seconds, hardware, write
 
 from hstlib.config import ClipConfig
-from hstlib.data.clips import clip_indices, cut_clips
-from hstlib.data.datasets import VIDEO_SUFFIXES
-from hstlib.data.store import INDEX, VERSION, ClipStore, StoreLayout, prepare_store
-from hstlib.data.video import VideoError, inspect_video
+from hstlib.data.clips import Clips, clip_indices, cut_clips
+from hstlib.data.container import VideoError
+from hstlib.data.layouts import VIDEO_SUFFIXES
+from hstlib.data.shards import StoreLayout, clips_sha256
+from hstlib.data.store import INDEX, VERSION, ClipStore, prepare_store
+from hstlib.data.video import inspect_video
 
 PAPER = ClipConfig()  # 16 frames of 224 pixels at 16 Hz, DIS
 REPETITIONS = 5
@@ -149,8 +151,11 @@ def write_sparse_store(folder: Path, paths: list[Path], clip: ClipConfig) -> Non
         layout.shard(number).mkdir()
         for name, (dtype, shape) in layout.arrays(len(layout.shard_paths(number))).items():
             np.lib.format.open_memmap(layout.shard(number) / f"{name}.npy", "w+", dtype, shape)
-    index = {"version": VERSION, "clip": clip.model_dump(), "problems": {}}
-    (folder / INDEX).write_text(json.dumps({**index, "files": [str(path) for path in paths]}))
+    zeros = Clips(*(np.zeros(shape[1:], dtype) for dtype, shape in layout.arrays(1).values()))
+    sha256 = clips_sha256(zeros)
+    videos = [{"path": str(path), "sha256": sha256} for path in paths]
+    index = {"version": VERSION, "clip": clip.model_dump(), "videos": videos}
+    (folder / INDEX).write_text(json.dumps(index))
 
 
 def private_megabytes() -> float:
@@ -168,7 +173,7 @@ def find_videos(folder: Path, limit: int) -> list[Path]:
 
 def _is_usable(path: Path) -> bool:
     try:
-        return inspect_video(path).fault is None
+        return inspect_video(path).kind is None
     except VideoError:
         return False
 

@@ -15,7 +15,7 @@ import numpy as np
 from av import library_versions
 from common import RESULTS, argument_parser, cpu_seconds, hardware, write
 
-from hstlib.data.video import read_video, resize_frame
+from hstlib.data.video import read_video
 
 DATA_SETS = {
     "HMDB51": "hmdb51/hmdb51_org/*/*.avi",
@@ -123,22 +123,27 @@ def mean_change(frames: Sequence[np.ndarray]) -> float:
     return float(np.mean(changes))
 
 
+def resize(frame: np.ndarray, size: int) -> np.ndarray:
+    """Resize an RGB frame to a square with OpenCV."""
+    return cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
+
+
 def compare(path: Path) -> dict:
     """Compare the two decoders on one file; the values can be added up over files."""
     opencv, pyav = decode_opencv(path), decode_pyav(path)
     indices = indices_by_count(len(pyav.frames), pyav.fps)
-    resized = [resize_frame(frame, SIZE) for frame in pyav.frames]
-    video = read_video(path, size=SIZE, fps=FPS).frames
+    resized = [resize(frame, SIZE) for frame in pyav.frames]
+    video = read_video(path, size=SIZE, fps=FPS)
     return {
         "frames": len(opencv.frames),
         "same_count": len(opencv.frames) == len(pyav.frames),
         "announced_too_many": opencv.announced - len(opencv.frames),
         "empty_packets": empty_packets(path),
-        "chosen": len(video),
-        "same_choice": len(video) == len(indices),
+        "chosen": video.length,
+        "same_choice": bool(np.array_equal(video.sources, indices)),
         **compare_times(pyav, indices),
         "difference": difference_histogram(opencv.frames, pyav.frames),
-        "difference_resized": difference_histogram(video, [resized[i] for i in indices]),
+        "difference_resized": difference_histogram(video.frames, [resized[i] for i in indices]),
         "change_in_order": mean_change(resized),
         "change_by_stamp": mean_change(
             [resized[i] for i in pyav.timestamps.argsort(kind="stable")]

@@ -11,6 +11,7 @@ from hstlib.config import ClipConfig, DatasetName, Protocol, TrainConfig
 from hstlib.options import check_option_names, options_of, setting_of_path
 
 Positional = tyro.conf.Positional
+PublicName = Literal["hmdb51", "ucf101", "jhmdb"]
 ClipOptions = options_of(ClipConfig)
 TrainOptions = options_of(TrainConfig)
 
@@ -27,7 +28,7 @@ def demo(seed: int = 0) -> None:
         print(make_demo(name, seed=seed))
 
 
-def download(dataset: Positional[Literal["hmdb51", "ucf101"]], archive: Path | None = None) -> None:
+def download(dataset: Positional[PublicName], archive: Path | None = None) -> None:
     """Download and unpack a data set; an interrupted download is resumed.
 
     Args:
@@ -35,11 +36,35 @@ def download(dataset: Positional[Literal["hmdb51", "ucf101"]], archive: Path | N
         archive: Zip or RAR archive of the videos, if you already have it.
     """
     from hstlib.data.datasets import load_dataset
-    from hstlib.data.download import download_dataset
+    from hstlib.data.download import download_dataset, warn_of_other_lists
 
     root = download_dataset(dataset, archive)
     data = load_dataset(dataset)
+    warn_of_other_lists(data)
     print(f"{root}: {len(data.samples)} videos, {len(data.missing)} of them missing")
+
+
+def adopt(
+    folder: Positional[Path],
+    out: Path | None = None,
+    classes: list[str] | None = None,
+    find_sources: bool = False,
+    force: bool = False,
+) -> None:
+    """Look at a folder of videos, print what it is, and write its list to check and edit.
+
+    Args:
+        folder: Folder with a folder per class, with train, val and test folders, or with the
+            official lists of HMDB51, UCF101 or J-HMDB and videos anywhere below it.
+        out: List to write; by default videos.csv in the folder.
+        classes: Classes to use; by default all.
+        find_sources: Guess sources that the file names do not give, by the colours of the videos.
+        force: Replace an existing list.
+    """
+    from hstlib.data.adopt import adopt as adopt_folder
+
+    place, target = (path and setting_of_path(str(path)) for path in (folder, out))
+    adopt_folder(place, target, classes or (), find_sources=find_sources, force=force)
 
 
 def prepare(
@@ -53,7 +78,7 @@ def prepare(
     Training does the same when it starts. An interrupted preparation is resumed.
 
     Args:
-        dataset: Data set; `folder` reads one folder of videos per class from --data-dir.
+        dataset: Data set; `folder` reads videos of your own from --data-dir.
         settings: Settings of the clips, as for `train`.
         data_dir: Folder of the data set; by default its place under the data root.
         workers: Number of processes; by default one per core.
@@ -77,7 +102,7 @@ def verify(
     that changed.
 
     Args:
-        dataset: Data set; `folder` reads one folder of videos per class from --data-dir.
+        dataset: Data set; `folder` reads videos of your own from --data-dir.
         data_dir: Folder of the data set; by default its place under the data root.
         workers: Number of processes; by default one per core.
     """
@@ -108,22 +133,46 @@ def leakage(
     This needs the lists of the data set, not the videos.
 
     Args:
-        dataset: Data set; `folder` reads one folder of videos per class from --data-dir.
+        dataset: Data set; `folder` reads videos of your own from --data-dir.
         data_dir: Folder of the data set; by default its place under the data root.
         split: Split 1-3.
         protocol: How training and test set are split.
         clips_per_video: Clips of each video, for random-by-clip.
     """
     from hstlib.data.datasets import load_dataset
-    from hstlib.data.leakage import leak_rules, leakage_table
+    from hstlib.data.leakage import leakage_summary, leakage_table
 
     root = setting_of_path(data_dir)
     data = load_dataset(dataset, root, split, protocol=protocol, clips_per_video=clips_per_video)
-    table = leakage_table(data)
-    print(table.to_string())
-    for rule, meaning in leak_rules(data).items():
-        leaked, total = table[rule].sum(), len(data.test)
-        print(f"{rule}, {meaning}: {leaked} of {total} test clips leak, {leaked / total:.1%}")
+    print(leakage_table(data).to_string())
+    print(*leakage_summary(data), sep="\n")
+
+
+def shortcuts(
+    dataset: Positional[DatasetName],
+    data_dir: str = "",
+    split: int = 1,
+    protocol: Protocol = "official",
+    json: Path | None = None,
+    picture: Path | None = None,
+) -> None:
+    """Measure what a nearest neighbour reaches on the test set without a network.
+
+    Args:
+        dataset: Data set; `folder` reads videos of your own from --data-dir.
+        data_dir: Folder of the data set; by default its place under the data root.
+        split: Split 1-3.
+        protocol: How training and test set are split.
+        json: File to write the results to.
+        picture: File to draw the results to, such as shortcuts.png.
+    """
+    from hstlib.book.plots import shortcut_figure
+    from hstlib.data.shortcuts import report_lines, report_title, shortcut_report
+
+    report = shortcut_report(dataset, setting_of_path(data_dir), split, protocol, json)
+    print(*report_lines(report), sep="\n")
+    if picture:
+        shortcut_figure(report["top1"], report_title(report)).savefig(picture.expanduser())
 
 
 def params() -> None:
@@ -213,8 +262,8 @@ def predict(
         annotated: Write a copy of the video with the prediction drawn on it, as .mp4, .webm, .avi
             or .gif; takes one video.
     """
+    from hstlib.data.container import VideoError
     from hstlib.data.overlay import annotate_video, check_target
-    from hstlib.data.video import VideoError
     from hstlib.training.checkpoint import load_checkpoint
     from hstlib.training.evaluate import predict_video
 
@@ -262,7 +311,10 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-COMMANDS = (demo, download, verify, leakage, prepare, params, train, evaluate, predict, export)
+COMMANDS = (
+    demo, download, adopt, verify, leakage, shortcuts, prepare, params, train, evaluate, predict,
+    export,
+)  # fmt: skip
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def map_here(function, items, workers=None, seconds=None):
 
 @pytest.fixture
 def inline_pool(monkeypatch):
-    monkeypatch.setattr("hstlib.data.store.map_in_processes", map_here)
+    monkeypatch.setattr("hstlib.data.shards.map_in_processes", map_here)
     monkeypatch.setattr("hstlib.data.demo.map_in_processes", map_here)
 
 
@@ -163,7 +163,7 @@ def finished_run(class_folders, tmp_path_factory) -> SimpleNamespace:
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(devices=[]):
         patch.setenv("HST_DATA", str(data_root))
-        patch.setattr("hstlib.data.store.map_in_processes", map_here)
+        patch.setattr("hstlib.data.shards.map_in_processes", map_here)
         row = run_experiment(config, results)
     if torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(False)

@@ -25,7 +25,9 @@ def cli(monkeypatch, capsys):
     return call
 
 
-VERBS = "demo download verify leakage prepare params train evaluate predict export".split()
+VERBS = (
+    "demo download verify leakage shortcuts prepare params train evaluate predict export".split()
+)
 
 
 def test_help_names_every_verb(cli, capsys):

@@ -50,14 +50,17 @@ def test_wrong_names_and_values_are_refused(wrong):
         TrainConfig(**wrong)
 
 
+MODELS = "'hst', 'c3d', 'r2plus1d', 'r3d', 'r3d-standard', 'r2plus1d-standard' or 'r3d-flow'"
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"epoch": 3}, "unknown setting 'epoch'; did you mean 'epochs'?"),
         ({"epochs": 0}, "epochs is 0; it must be greater than or equal to 1"),
         ({"epochs": "many"}, "epochs is 'many'; it must be a valid integer"),
-        ({"model": "i3d"}, "model is 'i3d'; it must be 'hst', 'c3d', 'r2plus1d' or 'r3d'"),
-        ({"model": ["hst"]}, "model is ['hst']; it must be 'hst', 'c3d', 'r2plus1d' or 'r3d'"),
+        ({"model": "i3d"}, f"model is 'i3d'; it must be {MODELS}"),
+        ({"model": ["hst"]}, f"model is ['hst']; it must be {MODELS}"),
         ({"fps": None}, "fps is None; it must be a valid number"),
         ({"crop_size": 64, "size": 48}, "crop_size 64 is larger than size 48"),
         (

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 import yaml
 
-from hstlib.book.cost import H200, Measurements, cost_table, describe_cost
+from hstlib.book.cost import (
+    GPU,
+    H200,
+    P100,
+    Measurements,
+    arithmetic_table,
+    cost_table,
+    describe_cost,
+    hours_at_share,
+    memory_table,
+)
 from hstlib.config import TrainConfig, project_root
 from hstlib.training.plan import planned_runs
 
@@ -107,9 +117,63 @@ def test_without_a_measurement_there_are_no_hours(tmp_path):
     assert text.endswith("1 training runs; their hours are not known (benchmarks/train_step.py)")
 
 
-def test_every_run_of_the_papers_plan_has_an_estimate():
+def test_operations_and_hours_at_a_share_by_hand(tmp_path):
+    measurements = measured(tmp_path, "cpu", times_roofline=1.5)
+    flop = measurements.training_flop(run())
+    assert flop == STEPS * 64 * 2000e9
+    assert measurements.training_flop(run(model="r3d")) is None
+    assert measurements.training_flop(run(dataset="demo-hmdb51")) is None
+    gpu = GPU("slow", 2, 1, 8)
+    assert hours_at_share(flop, gpu, 0.25) == pytest.approx(flop / 0.5e12 / 3600)
+
+
+def test_the_estimate_implies_a_share_of_the_peak(tmp_path):
+    """Without traffic, 1.5 times the roofline is two thirds of the peak."""
+    measurements = measured(tmp_path, "cpu", times_roofline=1.5)
+    gpu = GPU("unlimited traffic", 2, 1e9, 8)
+    runs = [run(), run(), run(model="r3d")]
+    table = arithmetic_table(runs, measurements, [gpu, P100])
+    known, unknown = table.loc["hmdb51", "hst", "resnet21"], table.loc["hmdb51", "r3d", "resnet21"]
+    assert known["share of peak, unlimited traffic"] == pytest.approx(2 / 3)
+    assert known["share of peak, P100"] < 2 / 3
+    assert known["operations"] == 2 * measurements.training_flop(run())
+    assert unknown.isna().all()
+
+
+def test_a_batch_over_gpus_keeps_its_part_on_each(tmp_path):
+    measurements = measured(tmp_path, "cpu")
+    runs = [run(accumulation_steps=8), run(model="r3d")]
+    table = memory_table(runs, measurements, GPU("large", 1, 1, 65), 4)
+    assert table.columns.tolist() == ["clips per GPU", "kept per GPU (GB)", "less than 65 GB"]
+    assert table.loc["hmdb51", "hst", "resnet21"].tolist() == [16, 64, True]
+    assert table.loc["hmdb51", "r3d", "resnet21"].isna().tolist() == [False, True, True]
+    assert not memory_table(runs[:1], measurements, P100, 4)["less than 16 GB"].any()
+
+
+def runs_of_the_paper() -> list[TrainConfig]:
     plan = project_root() / "workflow/params/paper.yaml"
-    runs = planned_runs(yaml.safe_load(plan.read_text())).values()
+    return list(planned_runs(yaml.safe_load(plan.read_text())).values())
+
+
+def test_the_papers_plan_in_operations_and_memory():
+    measurements = Measurements.load(project_root() / "benchmarks/results")
+    runs = runs_of_the_paper()
+    table = arithmetic_table(runs, measurements, [H200, P100])
+    total = table["operations"].sum()
+    assert total == pytest.approx(7.2e19, rel=0.01)
+    hours = [hours_at_share(total, H200, share) for share in (0.15, 0.25, 0.4)]
+    assert hours == pytest.approx([336, 202, 126], rel=0.01)
+    shares = table[["share of peak, H200", "share of peak, P100"]].max().tolist()
+    assert shares == pytest.approx([0.83, 1.13], abs=0.01)  # C3D; no GPU exceeds its peak
+    memory = memory_table(runs, measurements, P100, 4)
+    fits = memory["less than 16 GB"].xs("resnet21", level="backbone")
+    assert fits.droplevel("corpus").to_dict() == {
+        "hst": False, "c3d": True, "r2plus1d": False, "r3d": True
+    }  # fmt: skip
+
+
+def test_every_run_of_the_papers_plan_has_an_estimate():
+    runs = runs_of_the_paper()
     table = cost_table(runs, Measurements.load(project_root() / "benchmarks/results"))
     assert table["runs"].tolist() == [9] * 8  # three splits, three seeds
     assert table[f"GPU hours, estimated for {H200.name}"].notna().all()

@@ -219,6 +219,91 @@ def test_real_ucf101_files_are_on_the_known_side(real_clips):
     assert trained == {"SoccerJuggling"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_official_lists_of_other_encodings_are_read(ucf101_root, tmp_path, encoding):
+    root = copied(ucf101_root, tmp_path)
+    for file in (root / "ucfTrainTestlist").iterdir():
+        file.write_bytes(file.read_bytes().decode().encode(encoding))
+    assert load_dataset("ucf101", root).split_id == load_dataset("ucf101", ucf101_root).split_id
+
+
+# J-HMDB
+
+
+JHMDB_ROWS = """file,class,source,split1,split2,split3
+{0}/A_{0}_f_cm_np1_fr_med_0.mp4,{0},A,1,1,2
+{0}/B_{0}_f_cm_np1_fr_med_0.mp4,{0},B,2,0,1
+{0}/B_{0}_f_cm_np1_fr_med_1.mp4,{0},B,-1,-1,-1
+"""
+
+
+@pytest.fixture
+def jhmdb_root(tmp_path) -> Path:
+    """A small J-HMDB without videos: 21 classes of one train, one test and one unlisted clip."""
+    header, *rows = JHMDB_ROWS.splitlines()
+    lines = [row.format(f"class_{i:02d}") for i in range(21) for row in rows]
+    root = tmp_path / "data-root" / "jhmdb"
+    root.mkdir(parents=True)
+    (root / "splits.csv").write_text("\n".join([header, *lines]))
+    return root
+
+
+def test_jhmdb_has_the_official_numbers_of_hmdb51(jhmdb_root):
+    data = load_dataset("jhmdb")
+    assert (len(data.classes), len(data.train), len(data.test), len(data.unused)) == (21, 21, 21, 0)
+    assert data.train[0].group == "A_class_00" and data.folder == jhmdb_root / "videos"
+    assert len(load_dataset("jhmdb", split=3).samples) == 2 * 21 == len(data.missing)
+    assert len(load_dataset("jhmdb", split=2).unused) == 21
+
+
+@pytest.mark.parametrize("folder", ["", "videos", "ReCompress_Videos", "a/b/original"])
+def test_jhmdb_is_found_as_avi_in_any_folder(jhmdb_root, folder):
+    for sample in load_dataset("jhmdb").samples:
+        path = jhmdb_root / folder / sample.path.parent.name / f"{sample.path.stem.upper()}.AVI"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    data = load_dataset("jhmdb")
+    assert not data.missing and data.folder == jhmdb_root / folder
+    check_labels(data)
+
+
+def test_jhmdb_without_its_list_or_with_other_classes_is_refused(jhmdb_root):
+    file = jhmdb_root / "splits.csv"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:7]))
+    with pytest.raises(ValueError, match="jhmdb has 21 classes, but the split lists have 2; fetch"):
+        load_dataset("jhmdb")
+    file.unlink()
+    with pytest.raises(ValueError, match=r"splits\.csv is missing"):
+        load_dataset("jhmdb")
+
+
+@pytest.mark.parametrize(("split", "train", "test"), [(1, 665, 257), (2, 505, 248), (3, 511, 241)])
+def test_real_jhmdb_lists(real_clips, split, train, test):
+    data = load_dataset("jhmdb", real_clips / "jhmdb", split)
+    assert (len(data.train), len(data.test), len(data.samples)) == (train, test, 922)
+    assert not data.missing and not groups_of(data.train) & groups_of(data.test)
+    assert data.from_list  # the six clips that are in no list of HMDB51 are no strays
+    assert all(hmdb51_tags(s.path.name) for s in data.samples)
+    check_labels(data)
+    check_validation(data)
+
+
+def test_published_clips_of_real_jhmdb_are_found(real_clips, tmp_path):
+    shutil.copy(real_clips / "jhmdb" / "splits.csv", tmp_path)
+    (tmp_path / "JHMDB_video").symlink_to(real_clips / "jhmdb" / "original")
+    data = load_dataset("jhmdb", tmp_path)
+    there = set(data.paths) - set(data.missing)
+    assert len(there) == 7 and {path.suffix for path in there} == {".avi"}
+    assert data.split_id != load_dataset("jhmdb", real_clips / "jhmdb").split_id
+
+
+def test_a_random_split_of_real_jhmdb_leaks(real_clips):
+    data = load_dataset("jhmdb", real_clips / "jhmdb", protocol="random-by-video")
+    trained = groups_of(data.train)
+    leaks = [(s.label, s.group) in trained for s in data.test]
+    assert len(data.samples) == 922 and sum(leaks) > 0.6 * len(leaks)
+
+
 # Which data set
 
 
@@ -279,7 +364,7 @@ def test_an_unknown_protocol_is_shown_with_the_known_ones(class_folders):
 def test_a_list_that_is_not_text_is_named(hmdb51_root, tmp_path):
     root = copied(hmdb51_root, tmp_path)
     (root / LISTS / "class_03_test_split1.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"class_03_test_split1\.txt: not a text file; fetch"):
+    with pytest.raises(ValueError, match=r"class_03_test_split1\.txt:1: not a text file.*fetch"):
         load_dataset("hmdb51", root)
 
 
@@ -369,7 +454,7 @@ def check_validation(data: VideoSet) -> None:
     )
     clips, set_aside = (Counter(s.label for s in part) for part in (data.train, validation))
     for label in clips:
-        assert 1 <= held_out[label] <= max(1, 0.2 * groups[label])
+        assert (groups[label] > 1) <= held_out[label] <= max(1, 0.2 * groups[label])
         assert set_aside[label] <= 0.21 * clips[label]
 
 
@@ -391,10 +476,18 @@ def test_a_film_that_gave_most_clips_of_a_class_stays_in_training():
     assert len(validation) in (1, 3) and len(kept) + len(validation) == 34
 
 
-def test_a_class_of_one_group_cannot_be_validated(class_folders):
+def test_a_class_of_one_group_stays_in_training(class_folders):
     data = load_dataset("folder", class_folders)
     one = replace(data, train=tuple(s for s in data.train if s.label or s.group == "seq01"))
-    with pytest.raises(ValueError, match=r"moves: no training video of \['left'\] is left"):
+    train, validation = hold_out_validation(one)
+    assert "seq01" not in {s.group for s in validation} and {s.label for s in train} == {0, 1}
+    assert validation
+
+
+def test_classes_of_one_group_each_cannot_be_validated(class_folders):
+    data = load_dataset("folder", class_folders)
+    one = replace(data, train=tuple(s for s in data.train if s.group == "seq01"))
+    with pytest.raises(ValueError, match=r"moves: no group can be held out.*two groups or more"):
         hold_out_validation(one)
 
 

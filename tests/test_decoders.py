@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hstlib.data.video import read_video, resize_frame
+from hstlib.data.video import read_video
 
 pytest.importorskip("av", reason="PyAV, the second decoder, is in the `test` extra")
 decoders = importlib.import_module("decoders")
@@ -42,10 +42,11 @@ def test_both_decode_the_same_frames(decoded):
 def test_the_library_chooses_and_resizes_the_same_frames(decoded):
     for path, _, theirs in decoded:
         indices = decoders.indices_by_count(len(theirs.frames), theirs.fps)
-        clip = read_video(path, size=56).frames
-        wanted = np.stack([resize_frame(theirs.frames[i], 56) for i in indices])
-        assert clip.shape == wanted.shape
-        assert np.abs(clip.astype(int) - wanted).mean() < 0.5
+        clip = read_video(path, size=56)
+        assert np.array_equal(clip.sources, indices)
+        wanted = np.stack([decoders.resize(theirs.frames[i], 56) for i in indices])
+        # FFmpeg resizes here, OpenCV there: areas are averaged by both, at other precision.
+        assert np.abs(clip.frames.astype(int) - wanted).mean() < 2.5
 
 
 def test_frames_that_a_header_announces_in_vain_are_empty_packets(decoded):

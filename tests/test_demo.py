@@ -158,8 +158,9 @@ def test_drawn_files_decode(dataset, tmp_path, three_clips):
     assert len(videos) == 3
     for path in videos:
         video = read_video(path, size=32)
-        assert (video.source_frames, video.source_size) == (NUM_SOURCE_FRAMES, (160, 120))
-        assert video.source_fps == (30 if dataset == "demo-hmdb51" else 25)
+        info = video.info
+        assert (info.frames, info.width, info.height) == (NUM_SOURCE_FRAMES, 160, 120)
+        assert info.rate == pytest.approx(30 if dataset == "demo-hmdb51" else 25)
         assert len(video.frames) >= 17
 
 

@@ -1,3 +1,4 @@
+import csv
 import hashlib
 import io
 import logging
@@ -5,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import struct
 import subprocess
 import sys
@@ -12,21 +14,55 @@ import threading
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import rarfile
 
 from hstlib.__main__ import main
-from hstlib.data import download, unpack
-from hstlib.data.datasets import NUM_CLASSES, load_dataset
+from hstlib.data import connection, download, sources, unpack
+from hstlib.data.datasets import load_dataset
 from hstlib.data.download import SOURCES, Mirror, Source, download_dataset
+from hstlib.data.jhmdb import write_splits
 
+HMDB51_LISTS = "testTrainMulti_7030_splits"
 LISTS = {"lists/classInd.txt": b"1 Jump\n2 Run\n", "lists/trainlist01.txt": b"Run/v_a.avi 2\n"}
 VIDEOS = {f"UCF-101/{c}/v_{c}_g01_c01.avi": c.encode() * 9000 for c in ("Jump", "Run")}
+
+
+def answer(
+    status: int, body: bytes = b"", **headers: str | int
+) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Make an answer for the server's ``faults``."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name.replace("_", "-"), str(value))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return send
+
+
+def endless(
+    piece: bytes, pause: float = 0.0, **headers: str
+) -> Callable[[BaseHTTPRequestHandler], None]:
+    """Make an answer that repeats a piece until the client hangs up."""
+
+    def send(handler: BaseHTTPRequestHandler) -> None:
+        answer(200, **headers)(handler)
+        while not time.sleep(pause):
+            handler.wfile.write(piece)
+
+    return send
 
 
 def make_zip(files: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
@@ -93,8 +129,13 @@ class Handler(BaseHTTPRequestHandler):
         server, wanted = self.server, self.headers.get("Range")
         content = server.files.get(self.path)
         start = 0 if server.ignore_range or not wanted else int(wanted[6:-1])
-        entry = SimpleNamespace(path=self.path, range=wanted, sent=0)
+        token = self.headers.get("Authorization")
+        entry = SimpleNamespace(path=self.path, range=wanted, sent=0, token=token)
         server.log.append(entry)
+        if server.faults and self.path != "/lists.zip" and (fault := server.faults.pop(0)):
+            self.close_connection = True
+            with suppress(OSError):  # the client may hang up
+                return fault(self)
         if content is None:
             return self.send_error(404)
         if start >= len(content):
@@ -124,7 +165,7 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.url = f"http://127.0.0.1:{server.server_port}"
-    server.files, server.log, server.drop_at = {}, [], []
+    server.files, server.log, server.drop_at, server.faults = {}, [], [], []
     server.ignore_range, server.stall, server.tell_length = False, None, True
     server.kind = "application/octet-stream"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -139,7 +180,8 @@ def server():
 def offer(server, monkeypatch):
     """Serve archives as the mirrors of UCF101; returns the sources."""
     monkeypatch.setattr(download, "PAUSE", 0.0)
-    monkeypatch.setattr(download, "CHUNK", 1000)
+    monkeypatch.setattr(connection, "CHUNK", 1000)
+    monkeypatch.setattr(connection, "PROGRESS", 1000)
 
     def mirror(path: str, content: bytes, algorithm: str) -> Mirror:
         server.files[path] = content
@@ -189,8 +231,9 @@ def assert_no_videos(root: Path) -> None:
 
 
 def test_the_mirrors_are_named_in_full():
-    assert SOURCES.keys() == {"hmdb51", "ucf101"} <= NUM_CLASSES.keys()
+    assert SOURCES.keys() == {"hmdb51", "ucf101", "jhmdb"}
     for source in sum(SOURCES.values(), ()):
+        assert source.files > 0
         *others, last = source.mirrors
         assert all(mirror.hash.startswith("sha256:") for mirror in others[:1])
         for mirror in source.mirrors:
@@ -203,14 +246,14 @@ def test_the_mirrors_are_named_in_full():
 
 
 def test_archives_of_different_content_have_different_names():
-    for sources in SOURCES.values():
-        mirrors = [mirror for source in sources for mirror in source.mirrors]
+    for pair in SOURCES.values():
+        mirrors = [mirror for source in pair for mirror in source.mirrors]
         names = {(mirror.url.rpartition("/")[2], mirror.hash) for mirror in mirrors}
         assert len(names) == len({name for name, _ in names})
 
 
 def test_certificates_are_checked_everywhere():
-    for module in (download, unpack):
+    for module in (connection, download, unpack):
         assert "verify=" not in Path(module.__file__).read_text()
 
 
@@ -308,15 +351,13 @@ def test_a_part_that_cannot_be_continued(offer, server, root, extra):
     (root / "videos.zip.part").write_bytes(archive + extra)
     download_dataset("ucf101")
     assert_complete(root)
-    sent = [entry.sent for entry in server.log[1:]]
-    assert sent == ([0, len(archive)] if extra else [0])
+    assert [entry.sent for entry in server.log[1:]] == ([len(archive)] if extra else [0])
 
 
 KILLED = """
 import sys
 from hstlib.data import download
 from hstlib.data.download import Mirror, Source
-download.CHUNK = 1000
 download.SOURCES["ucf101"] = {sources}
 download.download_dataset("ucf101")
 """
@@ -361,7 +402,7 @@ def test_a_wrong_hash_leads_to_the_next_mirror(offer, server, root, caplog):
 def test_no_mirror_is_an_error_that_names_them_all(offer, server, root):
     offer(("/first/videos.zip", make_zip(VIDEOS)), ("/second/videos.zip", make_zip(VIDEOS)))
     del server.files["/first/videos.zip"]
-    server.files["/second/videos.zip"] = make_zip(VIDEOS | {"UCF-101/Run/b.avi": b"b"})
+    server.files["/second/videos.zip"] = server.files["/second/videos.zip"].replace(b"Run", b"run")
     with pytest.raises(ValueError) as caught:
         download_dataset("ucf101")
     message = str(caught.value)
@@ -381,7 +422,7 @@ def test_a_web_page_in_place_of_an_archive_spares_what_is_held(offer, server, ro
     (root / "videos.zip.part").write_bytes(archive[:10_000])
     server.files["/videos.zip"], server.ignore_range = b"<html>Please log in</html>", True
     server.kind = kind
-    with pytest.raises(ValueError, match="the answer is 26 bytes of .*, not an archive of about"):
+    with pytest.raises(ValueError, match="the answer is 26 bytes of .*, not an archive of 63,294"):
         download_dataset("ucf101")
     assert (root / "videos.zip.part").read_bytes() == archive[:10_000]
 
@@ -474,6 +515,425 @@ def test_the_command_counts_what_the_lists_name(hmdb51_root, tmp_path, monkeypat
     main()
     assert capsys.readouterr().out == f"{root}: 204 videos, 201 of them missing\n"
     assert len(load_dataset("hmdb51").missing) == 201
+
+
+# Servers that misbehave
+
+
+def archive_of_one_mirror(offer, server) -> bytes:
+    archive = make_zip(VIDEOS)
+    offer(("/videos.zip", archive))
+    server.files["/good.zip"] = archive
+    return archive
+
+
+def assert_refused(root: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=f"no mirror works.*/videos.zip: {message}"):
+        download_dataset("ucf101")
+    names = {path.name for path in root.iterdir()}
+    assert names <= {"ucfTrainTestlist", "lists.zip", "videos.zip.part"}
+
+
+@pytest.mark.parametrize("held", [0, 10_000])
+def test_no_more_bytes_are_written_than_the_archive_has(offer, server, root, held):
+    archive = archive_of_one_mirror(offer, server)
+    root.mkdir(parents=True)
+    (root / "videos.zip.part").write_bytes(archive[:held])
+    server.faults = [endless(bytes(1 << 16))]
+    assert_refused(root, f"more than the {len(archive):,} bytes of this archive")
+    assert (root / "videos.zip.part").read_bytes() == archive[:held]
+    download_dataset("ucf101")  # the server is well again
+    assert_complete(root)
+
+
+def test_an_estimated_size_leaves_room(offer, server, root):
+    archive = make_zip(VIDEOS)
+    lists, videos = offer(("/videos.zip", archive))
+    (mirror,) = videos.mirrors
+    for size, right in ((len(archive) * 3 // 2, True), (len(archive) // 3, False)):
+        rough = replace(mirror, size=size, rough=True)
+        SOURCES["ucf101"] = (lists, replace(videos, mirrors=(rough,)))
+        if right:
+            download_dataset("ucf101")
+            assert_complete(root)
+            shutil.rmtree(root)
+        else:
+            with pytest.raises(ValueError, match="not an archive of about"):
+                download_dataset("ucf101")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (answer(200, b"PK", Content_Encoding="gzip"), "the answer is encoded as 'gzip'"),
+        (answer(206, Content_Range="bytes 3000000000-3000000001/63294"), "the answer begins at"),
+        (answer(200, bytes(9), Content_Length=9), "the answer is 9 bytes of unknown type, not an"),
+        (answer(204), "the answer has status 204"),
+        (answer(302, Location="file:///etc/passwd"), "No connection adapters"),
+        (answer(404, bytes(9)), "404"),
+    ],
+)
+def test_other_answers_are_refused_at_once(offer, server, root, fault, message):
+    archive_of_one_mirror(offer, server)
+    server.faults = [fault]
+    assert_refused(root, message)
+    assert len(server.log) == 2
+    assert not (root / "videos.zip.part").exists()
+
+
+def test_a_link_that_breaks_every_700_kb_is_enough(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "PAUSE", 0.0)
+    archive = np.random.default_rng(0).bytes(4_000_000)
+    server.files["/videos.zip"] = archive
+    server.drop_at = [700_000 * (i + 1) for i in range(5)]
+    mirror = Mirror(server.url + "/videos.zip", len(archive), None)
+    download._download(mirror, tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == archive
+    assert len(server.log) == 6
+    assert sum(entry.sent for entry in server.log) < len(archive) + 6 * connection.CHUNK
+
+
+def test_a_byte_per_connection_is_no_progress(offer, server, root, monkeypatch):
+    archive_of_one_mirror(offer, server)
+    monkeypatch.setattr(connection, "CHUNK", 1)
+    server.drop_at = [10_000] + [i + 1 for i in range(99)]  # the lists come whole
+    assert_refused(root, ".*broken")
+    assert len(server.log) == 1 + download.TRIES
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(offer, server, root, monkeypatch, status):
+    archive_of_one_mirror(offer, server)
+    pauses = []
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    moment = formatdate(time.time() + 100, usegmt=True)
+    server.faults = [
+        answer(status),
+        answer(status, Retry_After=7),
+        answer(status, Retry_After=moment),
+    ]
+    download_dataset("ucf101")
+    assert_complete(root)
+    assert pauses[:2] == [0, 7] and 90 < pauses[2] <= 100
+
+
+def test_a_busy_server_is_not_asked_for_ever(offer, server, root):
+    archive_of_one_mirror(offer, server)
+    server.faults = [answer(503, Retry_After="-3"), answer(503, Retry_After="soon")]
+    server.faults += [answer(503)] * 99
+    assert_refused(root, r"the server is busy \(status 503\)")
+    assert len(server.log) == 1 + download.TRIES
+
+
+def test_a_long_wait_is_left_to_the_user(offer, server, root, monkeypatch):
+    archive_of_one_mirror(offer, server)
+    server.faults = [answer(429, Retry_After=3600)]
+    assert_refused(root, r"the server is busy \(status 429\), and for 3,600 s; try later")
+
+
+@pytest.mark.parametrize(
+    ("piece", "headers"),
+    [
+        (b"x", {"Content_Length": 63_294}),
+        (b"x", {}),
+        (b"1", {"Transfer_Encoding": "chunked"}),  # the digits of a chunk's length
+    ],
+)
+def test_a_server_that_is_too_slow_is_left(offer, server, root, monkeypatch, piece, headers):
+    archive = archive_of_one_mirror(offer, server)
+    assert len(archive) == 63_294
+    monkeypatch.setattr(connection, "PERIOD", 0.4)
+    server.faults = [endless(piece, 0.02, **headers)] * download.TRIES
+    assert_refused(root, "fewer than 1,000 bytes/s")
+    assert len(server.log) == 1 + download.TRIES
+
+
+def test_headers_that_never_end_are_left(offer, server, root, monkeypatch):
+    archive_of_one_mirror(offer, server)
+    monkeypatch.setattr(connection, "ANSWER_TIME", 0.5)
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        for _ in range(50):
+            time.sleep(0.02)
+            handler.wfile.write(b"x")
+
+    server.faults = [slow] * download.TRIES
+    assert_refused(root, "no complete answer within 0 s")
+
+
+def test_redirects_are_followed_without_reading_them(offer, server, root):
+    archive_of_one_mirror(offer, server)
+    target = server.url.replace("127.0.0.1", "localhost") + "/good.zip"
+    server.drop_at = [10_000, 30_000]
+
+    def redirect(handler: BaseHTTPRequestHandler) -> None:
+        answer(302, Location=target)(handler)
+        for _ in range(100_000):  # 6 GB, were it read
+            handler.wfile.write(bytes(1 << 16))
+
+    server.faults = [redirect, None, redirect, None]
+    download_dataset("ucf101")
+    assert_complete(root)
+    ranges = [(entry.path, entry.range) for entry in server.log[1:]]
+    assert ranges == [
+        ("/videos.zip", None),
+        ("/good.zip", None),
+        ("/videos.zip", "bytes=30000-"),
+        ("/good.zip", "bytes=30000-"),
+    ]
+
+
+def test_redirects_end(offer, server, root):
+    archive_of_one_mirror(offer, server)
+    server.faults = [answer(302, Location="/videos.zip")] * 99
+    assert_refused(root, "more than 10 redirects")
+    assert len(server.log) == 1 + 1 + connection.MAX_REDIRECTS
+
+
+@pytest.fixture
+def encrypted(server, tmp_path, monkeypatch):
+    """Serve https, and trust it; returns the address without https."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj"]
+        + ["/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+        + ["-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+    server.url = f"https://localhost:{server.server_port}"
+    return server.url.replace("https:", "http:")
+
+
+def test_encryption_is_not_given_up_by_a_redirect(offer, server, encrypted, root):
+    archive_of_one_mirror(offer, server)
+    server.faults = [answer(302, Location=f"{encrypted}/good.zip")]
+    assert_refused(root, f"leads to {encrypted}/good.zip, which is not encrypted")
+    server.faults = [answer(302, Location=f"{server.url}/good.zip")]
+    download_dataset("ucf101")
+    assert_complete(root)
+
+
+# The Hub
+
+
+@pytest.fixture
+def hub(offer, server, monkeypatch):
+    """Offer the videos on a mirror of the Hub."""
+    archive = make_zip(VIDEOS)
+    lists, videos = offer(("/datasets/someone/videos.zip", archive))
+    server.files["/good.zip"] = archive
+    (mirror,) = videos.mirrors
+    mirror = replace(mirror, url=sources.HUB + mirror.url.removeprefix(server.url))
+    SOURCES["ucf101"] = (lists, replace(videos, mirrors=(mirror,)))
+    monkeypatch.setenv("HF_ENDPOINT", server.url + "/")
+    monkeypatch.setenv("HF_TOKEN", " hf_secret\n")
+    return "/datasets/someone/videos.zip"
+
+
+def tokens(server) -> list[tuple[str, str | None]]:
+    return [(entry.path, entry.token) for entry in server.log]
+
+
+def test_the_hub_is_where_its_variable_says(hub, server, root, monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else")
+    monkeypatch.setenv("NETRC", str(netrc))
+    download_dataset("ucf101")
+    assert_complete(root)
+    assert tokens(server)[-1] == (hub, "Bearer hf_secret")
+    assert "secret" not in caplog.text
+
+
+def test_without_a_token_none_is_sent(hub, server, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    download_dataset("ucf101")
+    assert tokens(server)[-1] == (hub, None)
+
+
+def test_the_token_is_not_sent_to_other_hosts(hub, server, root, monkeypatch):
+    other = server.url.replace("127.0.0.1", "localhost")
+    server.faults = [answer(302, Location=f"{other}/good.zip")]
+    download_dataset("ucf101")
+    assert_complete(root)
+    assert tokens(server)[1:] == [(hub, "Bearer hf_secret"), ("/good.zip", None)]
+
+
+def test_other_mirrors_get_no_token(offer, server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    download_dataset("ucf101")
+    assert {token for _, token in tokens(server)} == {None}
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://huggingface.co/x", "https://huggingface.co.evil.org/x", "https://huggingface.co:444/"]
+    + ["https://huggingface.co@evil.org/x", "https://evil.org/https://huggingface.co/x"],
+)
+def test_only_the_hubs_own_address_gets_the_token(monkeypatch, url):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert sources.hub_token(url) is None
+    assert sources.hub_token("https://HuggingFace.co/datasets/x") == "hf_secret"
+
+
+# What is the user's
+
+
+def test_an_archive_of_the_users_may_have_the_name_of_a_partial_download(offer, server, root):
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    root.mkdir(parents=True)
+    mine = root / "videos.zip.part"
+    mine.write_bytes(make_zip(VIDEOS))
+    download_dataset("ucf101", mine)
+    assert contents(root / "UCF-101") == VIDEOS_ON_DISK
+    assert mine.read_bytes() == make_zip(VIDEOS)
+
+
+def test_another_file_with_the_name_of_the_archive_is_kept(offer, server, root):
+    offer(("/videos.zip", make_zip(VIDEOS)))
+    root.mkdir(parents=True)
+    (root / "videos.zip").write_bytes(b"mine")
+    with pytest.raises(ValueError, match="videos.zip exists and is another file: SHA256.*move it"):
+        download_dataset("ucf101")
+    assert (root / "videos.zip").read_bytes() == b"mine"
+
+
+def test_other_contents_are_told(offer, server, root, caplog):
+    lists, videos = offer(("/videos.zip", make_zip(VIDEOS)))
+    SOURCES["ucf101"] = (lists, replace(videos, files=13_320))
+    message = r"UCF-101 holds 2 files \*.avi, the published folder 13,320; .* move it away"
+    for _ in range(2):
+        caplog.clear()
+        download_dataset("ucf101")
+        assert re.search(message, caplog.text)
+
+
+def test_shortened_lists_are_told(ucf101_root, caplog):
+    data = load_dataset("ucf101", ucf101_root)
+    download.warn_of_other_lists(data)
+    assert "lists of ucf101 name 303 videos, the published ones 13,320" in caplog.text
+    caplog.clear()
+    full = tuple(replace(data.train[0], path=Path(f"{i}.avi")) for i in range(13_320))
+    download.warn_of_other_lists(replace(data, train=full, test=()))
+    assert not caplog.text
+
+
+# J-HMDB
+
+
+@pytest.fixture
+def jhmdb(offer, server, hmdb51_root, monkeypatch) -> dict[str, bytes]:
+    """Offer 21 classes of the small HMDB51 as J-HMDB, and HMDB51's lists; returns the videos."""
+    names = [f"class_{label:02d}" for label in range(21)]
+    videos = {f"{c}/Film_{i}_{c}_f_nm_np1_fr_goo_{i}.avi": b"x" for c in names for i in range(4)}
+    videos["class_03/Other_class_03_f_nm_np1_fr_goo_0.avi"] = b"y"
+    own = {f"splits/{c}_test_split1.txt": b"a.avi 1\n" for c in names}
+    official = {f"lists/{k}": v for k, v in contents(hmdb51_root / HMDB51_LISTS).items()}
+
+    def source(folder: str, pattern: str, files: dict[str, bytes]) -> Source:
+        server.files[f"/{folder}.zip"] = archive = make_zip(files)
+        mirror = Mirror(f"{server.url}/{folder}.zip", len(archive), None)
+        return Source((folder,), pattern, 1_000_000, (mirror,))
+
+    clips = source("ReCompress_Videos", "*.avi", {f"top/{k}": v for k, v in videos.items()})
+    monkeypatch.setitem(SOURCES, "jhmdb", (source("splits", "*_test_split[123].txt", own), clips))
+    lists = source(HMDB51_LISTS, "*_test_split[123].txt", official)
+    monkeypatch.setitem(SOURCES, "hmdb51", (lists, SOURCES["hmdb51"][1]))
+    return videos
+
+
+def test_jhmdb_gets_the_official_tags_of_hmdb51(jhmdb, server, tmp_path, monkeypatch, capsys):
+    root = tmp_path / "data-root" / "jhmdb"
+    monkeypatch.setattr(sys, "argv", ["hstlib", "download", "jhmdb"])
+    main()
+    assert contents(root / "ReCompress_Videos") == jhmdb
+    assert len(contents(root / "splits")) == 21
+    assert [entry.path for entry in server.log] == [
+        "/ReCompress_Videos.zip",
+        f"/{HMDB51_LISTS}.zip",
+        "/splits.zip",
+    ]
+    lines = (root / "splits.csv").read_text().splitlines()
+    assert lines[0] == "file,class,source,split1,split2,split3"
+    assert lines[1:4] == [
+        "class_00/Film_0_class_00_f_nm_np1_fr_goo_0.avi,class_00,Film_0,1,0,2",
+        "class_00/Film_1_class_00_f_nm_np1_fr_goo_1.avi,class_00,Film_1,1,1,0",
+        "class_00/Film_2_class_00_f_nm_np1_fr_goo_2.avi,class_00,Film_2,2,1,1",
+    ]
+    assert "class_03/Other_class_03_f_nm_np1_fr_goo_0.avi,class_03,Other,-1,-1,-1" in lines
+    data = load_dataset("jhmdb", split=2)
+    assert (len(data.train), len(data.test), len(data.missing)) == (42, 21, 0)
+    assert str(root) in capsys.readouterr().out
+
+
+def test_a_list_of_the_users_is_kept(jhmdb, server, tmp_path):
+    root = tmp_path / "data-root" / "jhmdb"
+    root.mkdir(parents=True)
+    (root / "splits.csv").write_text("mine")
+    download_dataset("jhmdb")
+    assert (root / "splits.csv").read_text() == "mine"
+    assert [entry.path for entry in server.log] == ["/ReCompress_Videos.zip", "/splits.zip"]
+
+
+def test_without_hmdb51s_lists_it_says_what_is_needed(jhmdb, server, tmp_path):
+    del server.files[f"/{HMDB51_LISTS}.zip"]
+    root = tmp_path / "data-root"
+    with pytest.raises(ValueError, match=f"{root}/hmdb51/{HMDB51_LISTS}: .*unpack it there"):
+        download_dataset("jhmdb")
+    assert contents(root / "jhmdb" / "ReCompress_Videos") == jhmdb
+    assert not (root / "jhmdb" / "splits.csv").exists()
+
+
+def test_jhmdbs_own_lists_are_not_needed(jhmdb, server, hmdb51_root, tmp_path, caplog):
+    """Without a network: an archive of the user's, and HMDB51's lists on disk."""
+    server.files.clear()
+    shutil.copytree(hmdb51_root / HMDB51_LISTS, tmp_path / "data-root" / "hmdb51" / HMDB51_LISTS)
+    (tmp_path / "mine.zip").write_bytes(make_zip({f"top/{k}": v for k, v in jhmdb.items()}))
+    root = download_dataset("jhmdb", tmp_path / "mine.zip")
+    assert len(load_dataset("jhmdb").paths) in (84, 85)
+    assert not (root / "splits").exists()
+    assert "J-HMDB's own splits are not available" in caplog.text
+
+
+def test_videos_of_another_data_set_get_no_list(hmdb51_root, tmp_path):
+    (tmp_path / "videos" / "Run").mkdir(parents=True)
+    (tmp_path / "videos" / "Run" / "v_Run_g01_c01.avi").write_bytes(b"x")
+    with pytest.raises(ValueError, match="name none of its 1 files"):
+        write_splits(tmp_path / "splits.csv", tmp_path / "videos", hmdb51_root)
+    assert not (tmp_path / "splits.csv").exists()
+
+
+def test_the_list_of_the_real_files(real_clips, tmp_path):
+    real, hmdb51 = real_clips / "jhmdb" / "splits.csv", real_clips / "hmdb51"
+    if not real.is_file() or not (hmdb51 / HMDB51_LISTS).is_dir():
+        pytest.skip(f"{real} or HMDB51's lists are not here")
+    published = {}
+    for row in csv.DictReader(real.read_text("utf-8").splitlines()):
+        row["file"] = row["file"].removesuffix(".mp4") + ".avi"
+        published[row["file"]] = row
+        path = tmp_path / "videos" / row["file"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    write_splits(tmp_path / "splits.csv", tmp_path / "videos", hmdb51)
+    rows = list(csv.DictReader((tmp_path / "splits.csv").read_text("utf-8").splitlines()))
+    assert [row["file"] for row in rows] == [*published]
+    for row in rows:
+        expected = published[row["file"]]
+        if f"_{row['class']}_" in f"{row['source']}_":  # theirs ends where the class first comes
+            row["source"] = f"{row['source']}_".partition(f"_{row['class']}_")[0]
+        assert row == expected
+    for split, sizes in ((1, (665, 257)), (2, (505, 248)), (3, (511, 241))):
+        data = load_dataset("jhmdb", tmp_path, split)
+        assert (len(data.train), len(data.test)) == sizes
 
 
 # Unpacking

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from hstlib.config import ClipConfig, TrainConfig
 from hstlib.data.augment import evaluation_views
 from hstlib.data.clips import normalise
+from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample
 from hstlib.data.flow import optical_flow
 from hstlib.data.store import VideoClips, prepare_store
-from hstlib.data.video import VideoError
 from hstlib.training.evaluate import (
     average_views,
     predict_video,

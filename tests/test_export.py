@@ -36,7 +36,16 @@ def run_torch(model: torch.nn.Module, inputs: dict[str, np.ndarray]) -> np.ndarr
 
 @pytest.fixture(
     scope="module",
-    params=["hst", "c3d", "r3d", pytest.param("r2plus1d", marks=pytest.mark.slow)],
+    params=[
+        "hst",
+        "c3d",
+        "r3d",
+        "r3d-flow",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("r2plus1d", "r3d-standard", "r2plus1d-standard")
+        ),
+    ],
 )
 def exported(request, tmp_path_factory) -> SimpleNamespace:
     """A model, the settings it is written with, and the ONNX file."""

@@ -55,18 +55,19 @@ def test_direction_falls_to_chance_with_the_frames_shuffled_in_time(direction_ru
     assert abs(np.mean(shuffled) - 0.5) < 0.15, shuffled
 
 
-def test_c3d_at_the_rate_the_paper_warns_of_stops(drawn_corpus, tmp_path):
-    """Section 4 met NaN at 0.1 with C3D, and took 0.0001; here the loss explodes first."""
+def test_c3d_learns_but_stops_at_the_rate_the_paper_warns_of(drawn_corpus, tmp_path):
+    """Section 4 met NaN at 0.1 with C3D; here the loss explodes first. At 0.001 it fits."""
     config = TrainConfig(
-        dataset=drawn_corpus, model="c3d", backbone="demo", epochs=5, batch_size=8, device="cpu",
+        dataset=drawn_corpus, model="c3d", backbone="demo", epochs=30, batch_size=8, device="cpu",
         learning_rate=0.1, size=48,
     )  # fmt: skip
     with pytest.raises(TrainingError, match=r"epoch \d, step \d, at learning rate 0\.1") as error:
         run_experiment(config, tmp_path / "results")
     assert str(error.value).count(".avi") == 8
-    papers = TrainConfig.from_flat(config.model_dump() | {"learning_rate": None})
-    row = run_experiment(papers, tmp_path / "at the paper's rate")
-    assert row.config.learning_rate == 1e-4 and max(epoch["loss"] for epoch in row.epochs) < 2.5
+    lower = TrainConfig.from_flat(config.model_dump() | {"learning_rate": 0.001})
+    row = run_experiment(lower, tmp_path / "at a lower rate")
+    constant = np.log(len(load_dataset(drawn_corpus).classes))  # the best that ignores the clip
+    assert np.mean([epoch["loss"] for epoch in row.epochs[-5:]]) < 0.85 * constant
 
 
 @pytest.mark.parametrize("dataset", ["demo-hmdb51", "demo-ucf101"])

@@ -1,8 +1,22 @@
+"""Intervals of accuracies and differences: values by hand, and their coverage in simulations."""
+
+import math
+from itertools import product
+
 import numpy as np
 import pytest
 from example_rows import make_row
 
-from hstlib.book.statistics import bootstrap, compare_models, hits_by_group, wilson_interval
+from hstlib.book.statistics import (
+    ALPHA,
+    NORMAL,
+    Interval,
+    _t_quantile,
+    compare_models,
+    confidence_interval,
+    hits_by_group,
+    holm,
+)
 from hstlib.training.rows import Row
 
 
@@ -28,26 +42,179 @@ def test_seeds_on_other_videos_are_refused():
         hits_by_group(rows)
 
 
-def test_bootstrap_of_equal_groups_has_no_width_and_of_others_is_near_the_normal():
-    same = np.tile([3, 4], (3, 10, 1))
-    assert str(bootstrap(same)) == "75.0 [75.0, 75.0]"
+def test_a_film_of_a_drawn_corpus_is_one_source():
+    """Groups are numbered by name: by film then class, as HMDB51's, or by class then film."""
+    by_film = [(0, 0, 0), (1, 1, 1), (0, 1, 2), (1, 1, 3)]  # films 0, 0, 1, 1
+    by_class = [(0, 0, 0), (0, 1, 1), (1, 1, 2), (1, 1, 3)]  # films 0, 1, 0, 1
+    for videos in (by_film, by_class):
+        row = make_row(videos=videos, dataset="demo-hmdb51")
+        assert hits_by_group([row]).tolist() == [[[2, 2], [1, 2]]]
+        assert hits_by_group([row], {0}).tolist() == [[[1, 1], [0, 1]]]
+        for other in ({"dataset": "hmdb51"}, {"protocol": "random-by-video"}):
+            row = make_row(videos=videos, **({"dataset": "demo-hmdb51"} | other))
+            assert hits_by_group([row]).shape == (1, 4, 2)
+    unequal = make_row(videos=[*by_film, (1, 0, 4)], dataset="demo-hmdb51")
+    assert hits_by_group([unequal]).shape == (1, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "alpha", "value"),
+    [(1, 0.05, 12.7062), (2, 0.05, 4.3027), (4, 0.001, 8.6103), (9, 0.05, 2.2622)]
+    + [(47, 0.05, 2.01174), (NORMAL, 0.05, 1.95996), (NORMAL, 1e-6, 4.8916), (2, 1e-6, 1000.0)],
+)
+def test_quantiles_of_the_tables(freedom, alpha, value):
+    assert _t_quantile(alpha, freedom) == pytest.approx(value, rel=2e-5)
+
+
+def test_interval_by_hand():
+    """Three sources of four videos, one seed: the t interval with 2 degrees of freedom."""
+    hits = np.array([[[1, 4], [2, 4], [3, 4]]])
+    zeros = hits * [0, 1]
+    half = 4.30266 * 25 / math.sqrt(3)
+    difference = confidence_interval(hits, zeros)
+    assert (difference.mean, difference.low) == pytest.approx((50, 50 - half), rel=1e-4)
+    assert difference.high == 100  # not more than possible
+    # Wilson's interval of one half among n independent videos
+    n = 1.96**2 * 0.25 / (half / 100) ** 2
+    accuracy = confidence_interval(hits)
+    assert accuracy.high - 50 == pytest.approx(50 * 1.96 / math.sqrt(n + 1.96**2), rel=1e-4)
+    assert accuracy.low == pytest.approx(100 - accuracy.high)
+    assert accuracy.p_value is None
+
+
+def test_independent_videos_have_the_interval_of_independent_videos():
     rng = np.random.default_rng(1)
     hits = np.stack([rng.binomial(1, 0.6, (1, 400)), np.ones((1, 400), int)], -1)
-    accuracy = bootstrap(hits)
+    accuracy = confidence_interval(hits)
     half = 1.96 * 100 * np.sqrt(0.24 / 400)
     assert accuracy.mean == pytest.approx(100 * hits[..., 0].mean())
-    assert accuracy.high - accuracy.mean == pytest.approx(half, rel=0.15)
-    assert accuracy.mean - accuracy.low == pytest.approx(half, rel=0.15)
+    assert (accuracy.high - accuracy.low) / 2 == pytest.approx(half, rel=0.03)
 
 
-def test_a_difference_is_drawn_pair_by_pair():
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_without_variation_a_source_counts_as_one_video(seeds):
+    perfect = np.full((seeds, 10, 2), 6)
+    hopeless = perfect * [0, 1]
+    assert str(confidence_interval(perfect)) == "100.0 [72.2, 100.0]"  # Wilson, 10 of 10
+    assert str(confidence_interval(hopeless)) == "0.0 [0.0, 27.8]"
+    same = confidence_interval(perfect, perfect)
+    assert (str(same), same.p_value) == ("0.0 [-27.8, 27.8]", 1)
+    certain = confidence_interval(perfect, hopeless)
+    assert str(certain) == "100.0 [44.5, 100.0]"
+    assert certain.p_value == pytest.approx(2 * 0.5**10, rel=0.3)  # a sign test
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_source_shows_almost_nothing(seeds):
+    hits = np.stack([np.arange(seeds)[:, None] + 1, np.full((seeds, 1), 4)], -1)
+    accuracy = confidence_interval(hits)
+    assert accuracy.low < 10 and accuracy.high > 88
+    assert confidence_interval(hits, hits * [0, 1]).p_value > 0.3
+
+
+def test_a_difference_is_taken_pair_by_pair():
     rng = np.random.default_rng(2)
     correct = rng.binomial(5, 0.5, (3, 20))
     videos = np.full((3, 20), 6)
     worse, better = np.stack([correct, videos], -1), np.stack([correct + 1, videos], -1)
-    difference = bootstrap(better, worse)
-    assert (difference.low, difference.mean, difference.high) == pytest.approx((100 / 6,) * 3)
-    assert bootstrap(better).high - bootstrap(better).low > 5
+    better[0, 0, 0] -= 1
+    difference = confidence_interval(better, worse)
+    accuracy = confidence_interval(better)
+    assert difference.high - difference.low < 0.2 * (accuracy.high - accuracy.low)
+    assert difference.low < 100 / 6 < difference.high and difference.p_value < 1e-3
+    reverse = confidence_interval(worse, better)
+    assert (reverse.low, reverse.high) == pytest.approx((-difference.high, -difference.low))
+    assert reverse.p_value == pytest.approx(difference.p_value)
+
+
+def simulate(rng, seeds, videos, effect, sd_seed):
+    """Hits of one model: sources of their own difficulty and seeds of their own skill (logit)."""
+    logit = effect + rng.normal(0, sd_seed, (seeds, 1))
+    correct = rng.binomial(videos, 1 / (1 + np.exp(-logit)))
+    return np.stack([correct, np.broadcast_to(videos, correct.shape)], -1)
+
+
+def coverage(studies, seeds, videos, sd_source, sd_seed, base=0.8, method=confidence_interval):
+    """Share of studies whose intervals hold the accuracy, and a paired difference of 0, in %."""
+    rng = np.random.default_rng(7)
+    logits = base + rng.normal(0, math.hypot(sd_source, sd_seed), 1_000_000)
+    truth = (100 / (1 + np.exp(-logits))).mean()
+    covered = np.zeros(2)
+    for _ in range(studies):
+        effect = base + rng.normal(0, sd_source, len(videos))
+        one, other = (simulate(rng, seeds, videos, effect, sd_seed) for _ in range(2))
+        accuracy, difference = method(one), method(one, other)
+        covered += accuracy.low <= truth <= accuracy.high, difference.low <= 0 <= difference.high
+        if difference.p_value is not None:
+            assert (difference.p_value < ALPHA) == (not difference.low <= 0 <= difference.high)
+    return 100 * covered / studies
+
+
+SPREADS = [(3, 0.5, 0.2), (3, 0.5, 0.5), (3, 1, 0.2), (3, 1, 0.5)]
+SPREADS += [(5, sd_source, sd_seed) for _, sd_source, sd_seed in SPREADS]
+
+
+@pytest.mark.parametrize(("sources", "videos"), [(10, 6), (48, 5)])
+def test_intervals_cover_what_they_say(sources, videos):
+    covered = np.array([coverage(1000, n, np.full(sources, videos), *sd) for n, *sd in SPREADS])
+    assert (covered > 94).all() and (covered < 99.5).all(), covered
+    assert (covered.mean(0) > 95).all() and (covered.mean(0) < 98.5).all(), covered
+
+
+def resampled(hits, baseline=None):
+    """The percentile bootstrap over seeds and sources."""
+    rng = np.random.default_rng(0)
+    seeds, sources = hits.shape[:2]
+    correct = hits[..., 0] - (0 if baseline is None else baseline[..., 0])
+    chosen = (
+        rng.integers(seeds, size=(500, seeds, 1)),
+        rng.integers(sources, size=(500, 1, sources)),
+    )
+    means = 100 * correct[chosen].sum((1, 2)) / hits[..., 1][chosen].sum((1, 2))
+    return Interval(means.mean(), *np.percentile(means, [2.5, 97.5]))
+
+
+def test_the_simulation_finds_an_interval_that_is_too_narrow():
+    videos = np.full(48, 5)
+    assert (coverage(200, 3, videos, 0.5, 0.5, method=resampled) < 90).all()
+    assert (coverage(200, 3, videos, 0.5, 0.5) > 94).all()
+
+
+def test_a_large_difference_is_found():
+    rng = np.random.default_rng(3)
+    found = 0
+    for _ in range(50):
+        effect = rng.normal(0, 1, 48)
+        one, other = (simulate(rng, 5, np.full(48, 5), effect + x, 0.3) for x in (1.2, 0))
+        found += confidence_interval(one, other).low > 0
+    assert found >= 45
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", [-1, 0.8, 2, 4])  # 30 to 97 % correct
+@pytest.mark.parametrize("unequal", [False, True])
+def test_intervals_cover_in_more_studies(base, unequal):
+    for (seeds, *sd), sources in product(SPREADS, (6, 10, 14, 48)):
+        sizes = np.resize([2, 4, 6, 12], sources) if unequal else np.full(sources, 5)
+        covered = coverage(1500, seeds, sizes, *sd, base=base)
+        assert (covered > (92 if unequal else 93.5)).all(), (seeds, sd, sources, covered)
+
+
+def test_holm_by_hand():
+    adjusted = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert list(adjusted) == ["a", "b", "c", "d"]
+    assert list(adjusted.values()) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm({"x": 0.7, "y": 0.6}) == {"x": 1.0, "y": 1.0}
+    assert holm({"alone": 0.02}) == {"alone": 0.02}
+    assert holm({}) == {}
+
+
+def test_holm_keeps_false_claims_of_a_family_rare():
+    rng = np.random.default_rng(4)
+    families = rng.uniform(size=(2000, 10))
+    raw = (families.min(1) < ALPHA).mean()
+    false = np.mean([min(holm(dict(enumerate(p))).values()) < ALPHA for p in families])
+    assert raw > 0.3 and 0.03 < false < 0.065
 
 
 def test_models_are_compared_with_hst_in_its_default_reading():
@@ -67,6 +234,7 @@ def test_models_are_compared_with_hst_in_its_default_reading():
         ("HST", "ucf"), ("R3D", "ucf"), ("trunk alone", "hmdb"), ("mean over time", "ucf")
     ]  # fmt: skip
     assert [c.accuracy.mean for c in comparisons] == [75, 100, 25, 50]
+    assert {(c.seeds, c.sources) for c in comparisons} == {(2, 4)}
     assert comparisons[0].difference is None and comparisons[2].difference is None
     assert (comparisons[1].difference.mean, comparisons[3].difference.mean) == (25, -25)
     with pytest.raises(ValueError, match="R3D and HST were not tested on the same ucf videos"):
@@ -77,19 +245,3 @@ def test_models_are_compared_with_hst_in_its_default_reading():
             ],
             columns,
         )
-
-
-@pytest.mark.parametrize(
-    ("accuracy", "count", "low", "high"),
-    [(0.5, 100, 40.38, 59.62), (0.0, 10, 0.0, 27.75), (1.0, 10, 72.25, 100.0)],
-)
-def test_wilson_interval_of_known_cases(accuracy, count, low, high):
-    interval = wilson_interval(accuracy, count)
-    assert interval.mean == 100 * accuracy
-    assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-2)
-
-
-def test_interval_narrows_with_the_number_of_videos():
-    intervals = [wilson_interval(0.8, count) for count in (10, 100, 1000)]
-    widths = [interval.high - interval.low for interval in intervals]
-    assert widths[0] > widths[1] > widths[2]

@@ -1,5 +1,4 @@
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -13,11 +12,13 @@ import numpy as np
 import pytest
 
 from hstlib.config import ClipConfig
+from hstlib.data import shards
 from hstlib.data import store as store_module
 from hstlib.data.clips import cut_clips
+from hstlib.data.container import VideoError
 from hstlib.data.flow import flow_parameters
 from hstlib.data.store import ClipStore, VideoClips, prepare_store, store_key
-from hstlib.data.video import VideoError, read_video
+from hstlib.data.video import decoder_version, read_video
 
 CLIP = ClipConfig(size=16, clips_per_video=2)
 
@@ -51,10 +52,11 @@ def test_read_gives_one_clip(store, paths):
 
 
 def test_cut_clips_shapes_and_types(paths):
-    frames, flow, sources = cut_clips(paths[0], CLIP)
+    frames, flow, sources, times = cut_clips(paths[0], CLIP)
     assert frames.shape == (2, 16, 16, 16, 3) and frames.dtype == np.uint8
     assert flow.shape == (2, 2, 16, 16, 16) and flow.dtype == np.float16
-    assert sources.shape == (2, 17) and sources.dtype == np.int32
+    assert sources.shape == times.shape == (2, 17)
+    assert sources.dtype == np.int32 and times.dtype == np.float64
 
 
 def test_cut_clips_cuts_the_resampled_video(paths):
@@ -87,8 +89,9 @@ def test_reading_a_file_that_cannot_be_used_gives_the_reason(store, paths):
 def test_reading_a_file_that_is_not_in_the_store_is_refused(store, tmp_path):
     unknown = tmp_path / "unknown.avi"
     assert unknown not in store
-    with pytest.raises(VideoError, match=r"unknown\.avi: not in the clip store"):
+    with pytest.raises(ValueError, match=r"unknown\.avi: not in the clip store") as error:
         store.read_all(unknown)
+    assert not isinstance(error.value, VideoError)  # it is no fault of the file
 
 
 def test_opening_again_does_not_decode_again(store, paths, tmp_path, monkeypatch):
@@ -141,7 +144,7 @@ def many(tmp_path, video_file, moving) -> list[Path]:
 def test_one_and_three_workers_write_the_same_bytes(many, tmp_path):
     one, three = (prepare_store(many, CLIP, tmp_path / f"{n}", workers=n).folder for n in (1, 3))
     assert tree(one) == tree(three)
-    assert len(tree(one)) == 1 + 5 * 4
+    assert len(tree(one)) == 1 + 5 * 5
 
 
 def test_shards_are_read_as_they_were_cut(many, tmp_path):
@@ -177,7 +180,7 @@ def test_sources_are_the_frames_of_the_file(tmp_path, video_file):
 def test_the_index_records_decoder_and_settings(store):
     index = json.loads((store.folder / "index.json").read_text())
     assert index["clip"] == CLIP.model_dump()
-    assert index["decoder"] == f"OpenCV {cv2.__version__}, FFMPEG"
+    assert index["decoder"] == f"{decoder_version()}, OpenCV {cv2.__version__}"
     assert index["version"] == store_module.VERSION
     assert index["flow"] == flow_parameters("dis") and index["flow"]["PatchSize"] == 8
 
@@ -185,27 +188,34 @@ def test_the_index_records_decoder_and_settings(store):
 def test_a_store_of_another_version_is_refused(store):
     index = store.folder / "index.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "version": 1}))
-    with pytest.raises(ValueError, match="clips of version 1, this is 3; remove it"):
+    with pytest.raises(ValueError, match="clips of version 1, this is 4; remove it"):
         ClipStore(store.folder)
 
 
-def test_a_store_with_old_names_of_settings_is_used(store, paths, tmp_path, monkeypatch):
+def test_settings_of_an_earlier_version_say_how_to_make_the_store_anew(store):
     index = store.folder / "index.json"
-    old = index.read_text().replace("clips_per_video", "num_windows")
-    index.write_text(old)
-    monkeypatch.setattr(store_module, "_prepare", lambda *_: pytest.fail("decodes again"))
-    again = prepare_store(paths, CLIP, tmp_path / "store")
-    assert "num_windows" in old and again.config == CLIP
-    text = CLIP.model_dump_json().replace("clips_per_video", "num_windows")
-    digest = hashlib.sha256(f"3, OpenCV {cv2.__version__}, FFMPEG, {text}".encode())
-    assert store_key([], CLIP) == digest.hexdigest()[:12]
+    index.write_text(index.read_text().replace("clips_per_video", "num_windows"))
+    with pytest.raises(ValueError, match="unknown setting 'num_windows'.*remove it and run"):
+        ClipStore(store.folder)
+
+
+@pytest.mark.parametrize("array", ["frames", "flow", "sources", "times"])
+def test_a_bit_that_flipped_on_the_disk_is_found_when_it_is_read(store, paths, array):
+    file = store.folder / "00000" / f"{array}.npy"
+    content = bytearray(file.read_bytes())
+    content[130] ^= 1  # in the first video's row, behind the header of 128 bytes
+    file.write_bytes(content)
+    opened = ClipStore(store.folder)
+    opened.read_all(paths[2])
+    with pytest.raises(ValueError, match=r"00000: the clips of .*a\.avi changed on the disk"):
+        opened.read_all(paths[0])
 
 
 def test_too_little_room_is_reported_before_anything_is_decoded(paths, tmp_path, monkeypatch):
     usage = shutil._ntuple_diskusage(10**9, 10**9, 1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(store_module, "_write_shards", lambda *_: pytest.fail("decodes"))
-    needed = 4 * 2 * (16 * 16 * 16 * 3 + 2 * 16 * 16 * 16 * 2 + 17 * 4)
+    monkeypatch.setattr(store_module, "write_shards", lambda *_: pytest.fail("decodes"))
+    needed = 4 * 2 * (16 * 16 * 16 * 3 + 2 * 16 * 16 * 16 * 2 + 17 * 4 + 17 * 8)
     with pytest.raises(OSError, match=f"{needed:,} bytes are needed, 1,000 are free") as caught:
         prepare_store(paths, CLIP, tmp_path / "store")
     assert caught.value.errno == errno.ENOSPC
@@ -244,7 +254,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_store(many, tmp_path):
 
 BAD_DECODER = """
 import os, time
-from hstlib.data.store import _write_row as write_row
+from hstlib.data.shards import _write_row as write_row
 
 def crash_or_hang_on_some(row):
     if row.path.stem in ("05", "17"):
@@ -262,8 +272,8 @@ def test_a_file_that_kills_the_decoder_is_listed_and_the_rest_is_kept(many, tmp_
     import bad_store_decoder
 
     whole = prepare_store(many, CLIP, tmp_path / "whole", workers=2)
-    monkeypatch.setattr(store_module, "_write_row", bad_store_decoder.crash_or_hang_on_some)
-    monkeypatch.setattr(store_module, "SECONDS_PER_FILE", 1.5)
+    monkeypatch.setattr(shards, "_write_row", bad_store_decoder.crash_or_hang_on_some)
+    monkeypatch.setattr(shards, "SECONDS_PER_FILE", 1.5)
     monkeypatch.setattr("hstlib.data.inspection.SECONDS_PER_FILE", 1.5)
     store = prepare_store(many, CLIP, tmp_path / "store", workers=2)
     bad = {str(many[number]) for number in (5, 12, 17)}
@@ -287,7 +297,7 @@ def test_an_exception_leaves_no_shard_that_is_not_complete(
             raise error("stop")
         return real(path, config)
 
-    monkeypatch.setattr(store_module, "cut_clips", fail)
+    monkeypatch.setattr(shards, "cut_clips", fail)
     with pytest.raises(error, match="stop"):
         prepare_store(many, CLIP, tmp_path / "store")
     (folder,) = (p for p in (tmp_path / "store").iterdir() if p.is_dir())

@@ -30,19 +30,21 @@ class GPU:
         name: Name of the model.
         teraflops: Matrix products, in TFLOP/s.
         terabytes: Memory traffic of a copy, read and written, in TB/s.
+        gigabytes: Memory, in GB.
     """
 
     name: str
     teraflops: float
     terabytes: float
+    gigabytes: float
 
 
 # Measured on an H200: copies at 4.3 TB/s, bfloat16 products at 790 TFLOP/s. Convolutions and
 # products in float32 use TF32, at half of bfloat16's rate according to the datasheet.
-H200 = GPU("H200", 395, 4.3)
+H200 = GPU("H200", 395, 4.3, 141)
 
 # The paper's GPU, according to its datasheet.
-P100 = GPU("P100", 10.6, 0.732)
+P100 = GPU("P100", 10.6, 0.732, 16)
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,14 @@ class Measurements:
         ideal = roofline(step.model, config.batch_size, *rates)
         return _total_hours(config, step.times["times_roofline"] * ideal)
 
+    def training_flop(self, config: TrainConfig) -> float | None:
+        """Return the floating-point operations of a run's training steps; None if not counted."""
+        step = self._find(config, "cuda") or self._find(config, "cpu")
+        steps = _training_steps(config)
+        if not step or steps is None:
+            return None
+        return steps * config.batch_size * 1e9 * step.model["gflop_training"]
+
     def kept_gigabytes(self, config: TrainConfig) -> float | None:
         """Return the memory that a float32 step keeps for its backward pass; None if not known."""
         step = self._find(config, "cuda") or self._find(config, "cpu")
@@ -147,12 +157,27 @@ def roofline(model: dict[str, Any], batch: int, gflops: float, gigabytes: float)
     return batch * model["gflop_training"] / gflops + moved / gigabytes
 
 
-def _total_hours(config: TrainConfig, seconds_per_step: float) -> float | None:
-    """Return the hours of all steps of a run; an epoch drops its incomplete batch."""
+def hours_at_share(flop: float, gpu: GPU, share: float) -> float:
+    """Return the hours of an amount of arithmetic at a share of a GPU's peak rate.
+
+    Args:
+        flop: Floating-point operations.
+        gpu: The GPU.
+        share: Fraction of its matrix products' rate that is reached on average.
+    """
+    return flop / (share * 1e12 * gpu.teraflops) / 3600
+
+
+def _training_steps(config: TrainConfig) -> int | None:
+    """Return the number of a run's steps; an epoch drops its incomplete batch."""
     videos = TRAINING_VIDEOS.get(config.dataset)
-    if videos is None:
-        return None
-    return config.epochs * (videos // config.batch_size) * seconds_per_step / 3600
+    return None if videos is None else config.epochs * (videos // config.batch_size)
+
+
+def _total_hours(config: TrainConfig, seconds_per_step: float) -> float | None:
+    """Return the hours of all steps of a run."""
+    steps = _training_steps(config)
+    return None if steps is None else steps * seconds_per_step / 3600
 
 
 def cost_table(runs: Iterable[TrainConfig], measurements: Measurements) -> pd.DataFrame:
@@ -181,6 +206,68 @@ def cost_table(runs: Iterable[TrainConfig], measurements: Measurements) -> pd.Da
     table = groups.sum(min_count=1).assign(**{"kept (GB)": groups["kept (GB)"].max()})
     table.insert(0, "runs", groups.size())
     return table.astype({name: float for name in table.columns[1:]})
+
+
+def arithmetic_table(
+    runs: Iterable[TrainConfig], measurements: Measurements, gpus: Sequence[GPU]
+) -> pd.DataFrame:
+    """Tabulate the arithmetic of runs, and the share of a GPU's peak that their hours imply.
+
+    Args:
+        runs: Settings of the runs, in float32.
+        measurements: Training steps that were measured.
+        gpus: The GPUs.
+
+    Returns:
+        Rows by corpus, model and backbone: floating-point operations of all runs, and for each GPU
+        the share of its peak rate at which they take the hours of
+        :meth:`Measurements.estimated_hours`. What is not known is NaN.
+    """
+    rows = []
+    for config in runs:
+        flop = measurements.training_flop(config)
+        row = {"corpus": config.dataset, "model": config.model, "backbone": config.backbone}
+        row["operations"] = flop
+        for gpu in gpus:
+            hours = measurements.estimated_hours(config, gpu)
+            known = flop is not None and hours is not None
+            name = f"share of peak, {gpu.name}"
+            row[name] = hours_at_share(flop, gpu, 1) / hours if known else None
+        rows.append(row)
+    keys = ["corpus", "model", "backbone"]
+    table = pd.DataFrame(rows).set_index(keys).astype(float)
+    groups = table.groupby(keys, sort=False)
+    return groups.mean().assign(operations=groups["operations"].sum(min_count=1))
+
+
+def memory_table(
+    runs: Iterable[TrainConfig], measurements: Measurements, gpu: GPU, count: int
+) -> pd.DataFrame:
+    """Tabulate the memory of a training step that is spread over GPUs, without recomputation.
+
+    Args:
+        runs: Settings of the runs, in float32.
+        measurements: Training steps that were measured.
+        gpu: The GPU.
+        count: Number of GPUs that share a batch.
+
+    Returns:
+        Rows by corpus, model and backbone: clips per GPU, the memory that they keep for the
+        backward pass, in GB, and whether it is less than the GPU has. What is not known is NaN
+        or None.
+    """
+    rows = {}
+    for config in runs:
+        whole = config.model_copy(update={"accumulation_steps": 1})
+        kept = measurements.kept_gigabytes(whole)
+        per_gpu = float("nan") if kept is None else kept / count
+        rows[config.dataset, config.model, config.backbone] = {
+            "clips per GPU": config.batch_size / count,
+            "kept per GPU (GB)": per_gpu,
+            f"less than {gpu.gigabytes} GB": None if kept is None else per_gpu < gpu.gigabytes,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    return table.rename_axis(["corpus", "model", "backbone"])
 
 
 def describe_cost(runs: Iterable[TrainConfig], measurements: Measurements) -> str:

@@ -38,10 +38,18 @@ PAPER_ROWS = (
 )
 
 MODEL_TITLES = {row.model: row.title for row in PAPER_ROWS}
+"""Titles of the paper's four models."""
+ALL_TITLES = MODEL_TITLES | {
+    "r3d-standard": "R3D, standard",
+    "r2plus1d-standard": "R(2+1)D, standard",
+    "r3d-flow": "R3D with flow",
+}
+"""Titles of all models; those that are not in the paper come last."""
 BACKBONE_TITLES = {"resnet21": "ResNet-21", "vgg13": "VGG-13", "demo": "demo"}
 DATASET_TITLES = {
     "hmdb51": "HMDB51",
     "ucf101": "UCF101",
+    "jhmdb": "J-HMDB",
     "demo-hmdb51": "drawn, HMDB51-like",
     "demo-ucf101": "drawn, UCF101-like",
 }

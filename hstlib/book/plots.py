@@ -1,7 +1,7 @@
 """All pictures of the book, and the only import of matplotlib.
 
-Functions take arrays and axes, draw into the axes and return them; only :func:`prediction_figure`
-makes a figure of its own, since its size depends on the clips.
+Functions take arrays and axes, draw into the axes and return them. Those named ``..._figure`` make
+a figure of their own, since its size depends on what it shows.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from hstlib.book.diagrams import Block
+from hstlib.book.diagrams import Block, block_positions
 from hstlib.book.statistics import Interval
 from hstlib.training.metrics import Reliability
 
@@ -250,6 +250,23 @@ def show_reliability(ax: Axes, bins: Reliability, title: str) -> Axes:
     return ax
 
 
+def shortcut_figure(top1: dict[str, float], title: str) -> Figure:
+    """Draw accuracies without a network as bars, beside a line at chance.
+
+    Args:
+        top1: Fractions by name, from :func:`hstlib.data.shortcuts.shortcuts`.
+        title: Title of the figure.
+    """
+    names = [name for name in top1 if name != "chance"]
+    figure, ax = plt.subplots(figsize=(6.4, 1.2 + 0.35 * len(names)), layout="constrained")
+    bars = ax.barh(names, [100 * top1[name] for name in names])
+    ax.bar_label(bars, fmt="%.1f", padding=4, backgroundcolor="white")
+    ax.axvline(100 * top1["chance"], color="black", linestyle="--")
+    ax.invert_yaxis()
+    ax.set(xlim=(0, 100), xlabel="top-1 (%); dashed: chance", title=title)
+    return figure
+
+
 def prediction_figure(predictions: Sequence[Prediction]) -> Figure:
     """Draw Figure 8 or 9: four frames of each clip, with the prediction in the upper left corner.
 
@@ -302,7 +319,7 @@ def show_blocks(ax: Axes, blocks: Sequence[Block], title: str) -> Axes:
         blocks: Boxes from :func:`hstlib.book.diagrams.block_diagram`.
         title: Title of the axes.
     """
-    positions = _positions(blocks)
+    positions = block_positions(blocks)
     for block in blocks:
         for source in block.sources:
             _draw_arrow(ax, positions[source], positions[block.name])
@@ -317,21 +334,6 @@ def show_blocks(ax: Axes, blocks: Sequence[Block], title: str) -> Axes:
     ax.set(xlim=(0, 1), ylim=(lowest - 0.6, 0.6), title=title)
     ax.axis("off")
     return ax
-
-
-def _positions(blocks: Sequence[Block]) -> dict[str, tuple[float, int]]:
-    """Return the centre of every box: x from 0 to 1, y one below its lowest source."""
-    depths: dict[str, int] = {}
-    rows: dict[int, list[str]] = {}
-    for block in blocks:
-        depth = 1 + max((depths[source] for source in block.sources), default=-1)
-        depths[block.name] = depth
-        rows.setdefault(depth, []).append(block.name)
-    return {
-        name: ((i + 0.5) / len(names), -depth)
-        for depth, names in rows.items()
-        for i, name in enumerate(names)
-    }
 
 
 def _draw_arrow(ax: Axes, start: tuple[float, int], end: tuple[float, int]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from hstlib.book.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAPER_ROWS, PaperRow
+from hstlib.book.paper import ALL_TITLES, BACKBONE_TITLES, DATASET_TITLES, PAPER_ROWS, PaperRow
 from hstlib.training.rows import Row
 
 NOT_RUN = "not run"
@@ -68,7 +68,7 @@ def demo_table(rows: Sequence[Row]) -> pd.DataFrame:
     for row in rows:
         if row.config.dataset.startswith("demo-") and _is_default_protocol(row):
             groups.setdefault((row.config.dataset, row.config.model), []).append(row)
-    models = list(MODEL_TITLES)
+    models = list(ALL_TITLES)
     ordered = sorted(groups, key=lambda group: (group[0], models.index(group[1])))
     return pd.DataFrame([_summarise_demo(*group, groups[group]) for group in ordered])
 
@@ -77,7 +77,7 @@ def _summarise_demo(dataset: str, model: str, runs: Sequence[Row]) -> dict[str, 
     kinds = pd.DataFrame([row.kinds for row in runs]).mean() * 100
     return {
         "corpus": DATASET_TITLES[dataset],
-        "model": MODEL_TITLES[model],
+        "model": ALL_TITLES[model],
         "params (M)": f"{runs[0].parameters / 1e6:.3f}",
         "runs": len(runs),
         "epochs": runs[0].config.epochs,

@@ -1,8 +1,13 @@
 """From video files to clips.
 
-``datasets`` reads the lists of a data set, ``video`` decodes a file, ``flow`` computes optical
-flow, ``clips`` cuts and normalises clips, ``store`` keeps them on disk, and ``loader`` with
-``augment`` gives them to training. ``download``, ``unpack``, ``verify`` and ``inspection`` get a
-data set and check it; ``leakage`` measures a split; ``demo`` and ``scenes`` draw the demo corpora;
-``overlay`` writes a label into a video.
+``datasets`` reads a data set at one split (``samples``): from the lists of HMDB51, UCF101 and
+J-HMDB (``official``), from a list of your own (``lists``) or from folders (``layouts``, and
+``naming`` for the sources of their files); ``adopt`` (with ``guess``) shows what a folder is.
+``container`` opens a file and ``video`` decodes it, ``flow`` computes optical flow, ``clips`` cuts
+and normalises clips, ``store`` keeps them on disk in ``shards``, and ``loader`` with ``augment``
+gives them to training.
+
+``download`` (from ``sources``, over a ``connection``), ``unpack``, ``verify`` and ``inspection``
+get a data set and check it; ``leakage`` and ``shortcuts`` measure a split; ``demo`` and ``scenes``
+draw the demo corpora; ``overlay`` writes a label into a video.
 """

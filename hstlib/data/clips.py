@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hstlib.config import ClipConfig
 from hstlib.data.flow import optical_flow
-from hstlib.data.video import Video, read_video
+from hstlib.data.video import read_video
 
 # Mean and standard deviation of RGB over Kinetics-400, the usual values for video models.
 RGB_MEAN = (0.43216, 0.394666, 0.37645)
@@ -25,11 +25,20 @@ class Clips(NamedTuple):
         flow: Optical flow in pixels per frame, float16, shape (num_clips, 2, T, S, S).
         sources: Number of each frame in the file, then of the frame after the clip that its last
             flow field is computed from, or -1; int32, shape (num_clips, T + 1).
+        times: Times of these frames after the first of the file, in seconds, or -1; float64,
+            shape (num_clips, T + 1).
     """
 
     frames: np.ndarray
     flow: np.ndarray
     sources: np.ndarray
+    times: np.ndarray
+
+    @property
+    def repeats(self) -> int:
+        """Largest number of frames of a clip that repeat another of its frames."""
+        clips = self.sources[:, :-1]
+        return max(clips.shape[1] - len(np.unique(clip)) for clip in clips)
 
 
 def clip_starts(length: int, num_frames: int, clips_per_video: int) -> list[int]:
@@ -90,25 +99,35 @@ def cut_clips(path: Path, config: ClipConfig, clip_index: int | None = None) -> 
             f"{path}: clip_index is {clip_index}, but clips_per_video is {num_clips}; use 0 to "
             f"{num_clips - 1}"
         )
-    video = read_video(path, size=config.size, fps=config.fps, fit=config.fit)
-    starts = clip_starts(len(video.frames), config.num_frames, num_clips)
+
+    def choose(length: int) -> np.ndarray:
+        indices = _clip_indices(length, config, clip_index)
+        return np.unique(indices[indices >= 0])
+
+    video = read_video(path, size=config.size, fps=config.fps, fit=config.fit, choose=choose)
+    indices = _clip_indices(video.length, config, clip_index)  # (num_clips, T + 1)
+    rows = np.searchsorted(choose(video.length), indices)
+    exists = indices >= 0
+    clips = video.frames[rows[:, :-1]]  # (num_clips, T, S, S, 3)
+    following = [
+        video.frames[row[-1]] if row_exists[-1] else None
+        for row, row_exists in zip(rows, exists, strict=True)
+    ]
+    flow = [optical_flow(*pair, config.flow) for pair in zip(clips, following, strict=True)]
+    return Clips(
+        clips,
+        np.stack([torch.from_numpy(field).half() for field in flow]),  # faster than astype
+        np.where(exists, video.sources[rows], -1).astype(np.int32),
+        np.where(exists, video.times[rows], -1),
+    )
+
+
+def _clip_indices(length: int, config: ClipConfig, clip_index: int | None) -> np.ndarray:
+    """Return :func:`clip_indices` of all clips of a video, or of one: (num_clips, T + 1)."""
+    starts = clip_starts(length, config.num_frames, config.clips_per_video)
     if clip_index is not None:
         starts = [starts[clip_index]]
-    frames, flow, sources = zip(*(_cut_clip(video, start, config) for start in starts), strict=True)
-    return Clips(np.stack(frames), np.stack(flow), np.stack(sources))
-
-
-def _cut_clip(
-    video: Video, start: int, config: ClipConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return frames, flow and source frames of one clip, each as in :class:`Clips`."""
-    indices = clip_indices(len(video.frames), start, config)
-    clip, next_index = video.frames[indices[:-1]], indices[-1]
-    following = video.frames[next_index] if next_index >= 0 else None
-    flow = optical_flow(clip, following, config.flow)
-    sources = np.floor(indices * (video.source_fps / video.fps) + 0.5)  # as in read_video
-    sources = np.where(indices < 0, -1, sources)
-    return clip, flow.astype(np.float16), sources.astype(np.int32)
+    return np.stack([clip_indices(length, start, config) for start in starts])
 
 
 def normalise(frames: Tensor) -> Tensor:

@@ -1,117 +1,44 @@
-"""Download HMDB51 and UCF101: several mirrors, resumed downloads, verified hashes."""
+"""Download HMDB51, UCF101 and J-HMDB: several mirrors, resumed downloads, verified hashes."""
 
 import hashlib
 import logging
 import os
-import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 from tqdm import tqdm
 
 from hstlib.config import data_root
+from hstlib.data import connection
+from hstlib.data.datasets import VideoSet
+from hstlib.data.jhmdb import write_splits
+from hstlib.data.sources import LISTED_VIDEOS, SOURCES, Mirror, Source
 from hstlib.data.unpack import archive_kind, check_rar_program, unpack, wanted_files
 from hstlib.files import check_disk_space, lock, remove, remove_leftovers
 
 log = logging.getLogger("hstlib")
 
-CHUNK = 1 << 20
-"""Bytes per write to disk."""
-TIMEOUT = (20, 60)
-"""Time-outs for a connection and for the next bytes, in seconds."""
 TRIES = 4
-"""Give up after this many consecutive attempts without progress."""
+"""Give up after this number of consecutive attempts without progress."""
 PAUSE = 2.0
 """Pause after the first attempt without progress, in seconds; each later pause is longer by it."""
-DROPPED = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-"""Errors of a connection that breaks during a download."""
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """One address of an archive.
-
-    Attributes:
-        url: Address; ends in the archive's file name.
-        size: Size in bytes; approximate for the RAR archives of HMDB51.
-        hash: ``sha256:...`` or ``md5:...``; None if no hash is known.
-    """
-
-    url: str
-    size: int
-    hash: str | None
-
-
-@dataclass(frozen=True)
-class Source:
-    """One folder of a data set, and the mirrors of its archive.
-
-    Attributes:
-        folders: Name of the folder, and other accepted names.
-        pattern: Pattern of the file names in it.
-        unpacked: Maximum size of the folder, in bytes.
-        mirrors: Mirrors, in the order in which they are tried.
-    """
-
-    folders: tuple[str, ...]
-    pattern: str
-    unpacked: int
-    mirrors: tuple[Mirror, ...]
-
-
-_HUB = "https://huggingface.co/datasets/"
-_HMDB51 = _HUB + "MichiganNLP/hmdb/resolve/16eb4625d3bf20255526e1327ee9e2ea32d66c82/"
-_UCF101 = _HUB + "quchenyuan/UCF101-ZIP/resolve/04d4e5ca1dc93606cb58752b0c08331e598743a4/"
-_SERRE_LAB = "https://serre-lab.clps.brown.edu/wp-content/uploads/2013/10/"
-_CRCV = "https://www.crcv.ucf.edu/"
-_UCF101_LISTS = "UCF101TrainTestSplits-RecognitionTask.zip"
-_UCF101_LISTS_HASH = "sha256:5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27"
-
-SOURCES: dict[str, tuple[Source, Source]] = {
-    "hmdb51": (
-        Source(("testTrainMulti_7030_splits",), "*_test_split[123].txt", 5_000_000, (
-            Mirror(_HMDB51 + "test_train_splits.zip", 222_848,
-                   "sha256:12df0053bd9d570817edb10d2299030f43646969d5d42ff40200249b45ab2efa"),
-            Mirror(_SERRE_LAB + "test_train_splits.rar", 200_000,
-                   "md5:15e67781e70dcfbdce2d7dbb9b3344b5"),
-        )),
-        Source(("hmdb51_org",), "*.avi", 5_000_000_000, (
-            Mirror(_HMDB51 + "hmdb51_org.zip", 4_246_812_958,
-                   "sha256:2d652f386debd04ae8f83508faacb959c03c9cbf1176fc76848b73cda4d52e57"),
-            Mirror(_SERRE_LAB + "hmdb51_org.rar", 2_100_000_000,
-                   "md5:517d6f1f19f215c45cdd4d25356be1fb"),
-        )),
-    ),
-    "ucf101": (
-        Source(("ucfTrainTestlist",), "*.txt", 5_000_000, (
-            Mirror(_UCF101 + _UCF101_LISTS, 113_943, _UCF101_LISTS_HASH),
-            Mirror(_CRCV + "data/UCF101/" + _UCF101_LISTS, 113_943, _UCF101_LISTS_HASH),
-            Mirror(_CRCV + "wp-content/uploads/2019/03/" + _UCF101_LISTS, 113_943,
-                   _UCF101_LISTS_HASH),
-        )),
-        Source(("UCF-101", "UCF101"), "*.avi", 8_000_000_000, (
-            Mirror("https://storage.googleapis.com/thumos14_files/UCF101_videos.zip", 6_960_400_115,
-                   "sha256:dabf56f573cd19c79e096563529fec8126a2a34e18e10c72eb621dd687532b0d"),
-            Mirror(_UCF101 + "UCF-101.zip", 6_957_373_664,
-                   "sha256:eb77e54dfafd9c77e7b086f5e5ef7738cabd16a701b3f5c301a1f6c81fc4756e"),
-            Mirror(_CRCV + "datasets/human-actions/ucf101/UCF101.rar", 6_932_971_618, None),
-        )),
-    ),
-}  # fmt: skip
-"""The split lists and the videos of each data set."""
+MAX_PAUSE = 300.0
+"""Longest pause that a server may ask for, in seconds."""
 
 
 def download_dataset(name: str, archive: Path | None = None) -> Path:
     """Download and unpack a data set, into its place under the data root.
 
     The split lists come first, then the videos. An existing folder is used as it is; an
-    interrupted download is resumed.
+    interrupted download is resumed. J-HMDB also gets ``splits.csv``, HMDB51's official splits for
+    its files; this needs HMDB51's lists, which are downloaded if they are missing. J-HMDB's own
+    lists come last and may fail.
 
     Args:
-        name: ``hmdb51`` or ``ucf101``.
-        archive: Zip or RAR archive of the videos to unpack instead of downloading one.
+        name: ``hmdb51``, ``ucf101`` or ``jhmdb``.
+        archive: Zip or RAR archive of the videos to unpack instead of downloading one. It is left
+            as it is, and so is everything next to it.
 
     Returns:
         Folder of the data set.
@@ -124,28 +51,54 @@ def download_dataset(name: str, archive: Path | None = None) -> Path:
         raise ValueError(f"data set {name!r} cannot be downloaded; use one of {[*SOURCES]}")
     if archive and not archive.is_file():
         raise ValueError(f"--archive {archive} is not a file")
-    root = data_root() / name
-    with lock(root):
-        root.mkdir(exist_ok=True)
-        lists, videos = SOURCES[name]
-        _provide(lists, root)
-        _provide(videos, root, archive)
+    lists, videos = SOURCES[name]
+    if name == "jhmdb":
+        return _provide_jhmdb(lists, videos, archive)
+    _provide(lists, name)
+    return _provide(videos, name, archive)
+
+
+def _provide_jhmdb(lists: Source, videos: Source, archive: Path | None) -> Path:
+    """Provide J-HMDB with its places in HMDB51's splits; its own lists may be out of reach."""
+    root = _provide(videos, "jhmdb", archive)
+    if not (root / "splits.csv").exists():
+        hmdb51 = _provide(SOURCES["hmdb51"][0], "hmdb51")
+        write_splits(root / "splits.csv", root / videos.folders[0], hmdb51)
+    try:
+        _provide(lists, "jhmdb")
+    except ValueError as error:
+        log.warning("J-HMDB's own splits are not available: %s", error)
     return root
 
 
-def _provide(source: Source, root: Path, archive: Path | None = None) -> None:
-    """Download and unpack a folder, unless it exists."""
-    if _exists(source, root):
-        return
-    target = root / source.folders[0]
-    remove_leftovers(target)
-    packed = archive or _fetch_any(source, root)
-    check_disk_space(root, source.unpacked)
-    unpack(packed, target, source.pattern, source.unpacked)
-    for mirror in source.mirrors:
-        remove(_part(mirror, root))
-    if not archive:
-        log.info("%s is no longer needed", packed)
+def warn_of_other_lists(data: VideoSet) -> None:
+    """Warn if the lists of a data set name more or fewer videos than the published ones."""
+    expected = LISTED_VIDEOS.get(data.name)
+    if expected and len(data.paths) != expected:
+        log.warning(
+            "the split lists of %s name %s videos, the published ones %s; if you did not shorten "
+            "them, move them away and download them again",
+            data.name, f"{len(data.paths):,}", f"{expected:,}",
+        )  # fmt: skip
+
+
+def _provide(source: Source, name: str, archive: Path | None = None) -> Path:
+    """Download and unpack a folder of a data set unless it exists, and return its parent."""
+    root = data_root() / name
+    with lock(root):
+        root.mkdir(exist_ok=True)
+        if not _exists(source, root):
+            target = root / source.folders[0]
+            remove_leftovers(target)
+            packed = archive or _fetch_any(source, root)
+            check_disk_space(root, source.unpacked)
+            unpack(packed, target, source.pattern, source.unpacked)
+            _warn_of_other_files(source, target)
+            if not archive:
+                for mirror in source.mirrors:
+                    remove(_part(mirror, root))
+                log.info("%s is no longer needed", packed)
+    return root
 
 
 def _exists(source: Source, root: Path) -> bool:
@@ -155,8 +108,19 @@ def _exists(source: Source, root: Path) -> bool:
             if not wanted_files(folder, source.pattern):
                 raise ValueError(f"{folder} exists and holds no {source.pattern}; move it away")
             log.info("%s exists", folder)
+            _warn_of_other_files(source, folder)
             return True
     return False
+
+
+def _warn_of_other_files(source: Source, folder: Path) -> None:
+    """Warn if a folder holds more or fewer files than the published one."""
+    count = len(wanted_files(folder, source.pattern))
+    if source.files and count != source.files:
+        log.warning(
+            "%s holds %s files %s, the published folder %s; for all of them move it away and "
+            "download it again", folder, f"{count:,}", source.pattern, f"{source.files:,}",
+        )  # fmt: skip
 
 
 def _fetch_any(source: Source, root: Path) -> Path:
@@ -166,7 +130,7 @@ def _fetch_any(source: Source, root: Path) -> Path:
         try:
             return _fetch(mirror, root, source.unpacked)
         except (requests.RequestException, ValueError) as error:
-            failures.append(f"{mirror.url}: {error}")
+            failures.append(f"{mirror.address}: {error}")
             log.warning("%s", failures[-1])
     raise ValueError(
         f"{root / source.folders[0]}: no mirror works; download it by other means and unpack it "
@@ -187,11 +151,13 @@ def _fetch(mirror: Mirror, root: Path, unpacked: int) -> Path:
         check_rar_program()
     if mirror.hash is None:
         log.warning("%s: no hash is known for this archive, so it cannot be verified", mirror.url)
-    if archive.is_file() and _hash_fault(archive, mirror.hash) is None:
+    if archive.exists():
+        if fault := _hash_fault(archive, mirror.hash):
+            raise ValueError(f"{archive} exists and is another file: {fault}; move it away")
         return archive
     missing = max(mirror.size - _size(part), 0)
     check_disk_space(root, missing + unpacked)
-    log.info("downloading %s", mirror.url)
+    log.info("downloading %s", mirror.address)
     _download(mirror, part)
     try:
         if fault := _hash_fault(part, mirror.hash):
@@ -227,52 +193,72 @@ def _download(mirror: Mirror, part: Path) -> None:
         before = _size(part)
         try:
             return _continue(mirror, part)
-        except DROPPED as error:
-            failures = 0 if _size(part) > before else failures + 1
+        except connection.DROPPED as error:
+            failures = 0 if _size(part) - before >= connection.PROGRESS else failures + 1
             if failures == TRIES or failures and isinstance(error, requests.exceptions.SSLError):
                 raise
-            log.warning("%s: %s; resuming at byte %d", mirror.url, error, _size(part))
-            time.sleep(PAUSE * failures)
+            pause = max(PAUSE * failures, getattr(error, "seconds", 0))
+            if pause > MAX_PAUSE:
+                raise ValueError(f"{error}, and for {pause:,.0f} s; try later") from error
+            log.warning("%s: %s; resuming at byte %d", mirror.address, error, _size(part))
+            time.sleep(pause)
 
 
 def _continue(mirror: Mirror, part: Path) -> None:
     """Request the rest of a file once, and append it."""
+    if _size(part) > mirror.limit:
+        part.unlink()  # of another archive
     offset = _size(part)
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
-    with requests.get(mirror.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        start, total = _span(response)
+    with connection.open_url(mirror.address, offset) as response:
+        start, total = connection.span_of(response)
         if response.status_code == requests.codes.range_not_satisfiable:
-            if total == offset:
-                return
-            part.unlink()
-            raise requests.ConnectionError(f"partial file of {offset:,} bytes, expected {total:,}")
-        response.raise_for_status()
-        _check_offer(response, total, mirror)
+            return _check_end(offset, total, mirror, part)
+        _check_answer(response, start, total, offset, mirror)
         bar = tqdm(
-            desc=part.stem, initial=start, total=total or None,
+            desc=part.stem, initial=offset, total=total or None,
             unit="B", unit_scale=True, disable=None,
         )  # fmt: skip
+        size, skipped = offset, offset - start
         with part.open("ab") as file, bar:
-            file.truncate(start)
-            for chunk in response.iter_content(CHUNK):
-                bar.update(file.write(chunk))
-    if _size(part) < total:
-        raise requests.ConnectionError(f"connection closed after {_size(part):,} of {total:,}")
+            for chunk in connection.chunks(response):
+                new = chunk[skipped:]  # a server that cannot resume sends everything again
+                skipped = max(skipped - len(chunk), 0)
+                size += len(new)
+                if size > mirror.limit:
+                    file.truncate(offset)
+                    raise ValueError(f"more than the {mirror.limit:,} bytes of this archive")
+                bar.update(file.write(new))
+    expected = total or (0 if mirror.rough else mirror.size)
+    if size < expected:
+        raise requests.ConnectionError(f"connection closed after {size:,} of {expected:,}")
 
 
-def _span(response: requests.Response) -> tuple[int, int]:
-    """Return the offset of a response in the file, and the size of the file; 0 if unknown."""
-    content_range = response.headers.get("Content-Range", "")
-    if span := re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", content_range):
-        return int(span[1] or 0), int(span[2])
-    return 0, int(response.headers.get("Content-Length", 0))
+def _check_end(offset: int, total: int, mirror: Mirror, part: Path) -> None:
+    """Check a partial file after the answer that nothing follows it; delete one that is longer."""
+    if not mirror.fits(total) or offset < total:
+        raise requests.ConnectionError(f"nothing is offered from byte {offset:,} of {total:,}")
+    if offset > total:
+        part.unlink()
+        raise requests.ConnectionError(f"partial file of {offset:,} bytes, expected {total:,}")
 
 
-def _check_offer(response: requests.Response, total: int, mirror: Mirror) -> None:
-    """Refuse a web page in place of an archive, before it overwrites a partial download."""
+def _check_answer(
+    response: requests.Response, start: int, total: int, offset: int, mirror: Mirror
+) -> None:
+    """Refuse what cannot be the rest of the archive, before anything is written."""
+    status = response.status_code
+    if status in (408, 429) or status >= 500:
+        raise connection.BusyError(status, connection.retry_after(response))
+    response.raise_for_status()
     kind = response.headers.get("Content-Type", "")
-    if kind.startswith("text/html") or total and not mirror.size / 2 < total < mirror.size * 2:
+    if kind.startswith("text/html") or total and not mirror.fits(total):
         raise ValueError(
             f"the answer is {total:,} bytes of {kind or 'unknown type'}, "
-            f"not an archive of about {mirror.size:,}"
+            f"not an archive of {'about ' * mirror.rough}{mirror.size:,}"
         )
+    if status not in (200, 206):
+        raise ValueError(f"the answer has status {status}, not 200 or 206")
+    if start not in (0, offset):
+        raise ValueError(f"the answer begins at byte {start:,}, not at {offset:,}")
+    if encoding := response.headers.get("Content-Encoding", "").replace("identity", ""):
+        raise ValueError(f"the answer is encoded as {encoding!r}, which was not asked for")

@@ -55,10 +55,12 @@ def optical_flow(
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     if following is not None:
         grey.append(cv2.cvtColor(following, cv2.COLOR_RGB2GRAY))
-    fields = [estimate(a, b) for a, b in zip(grey, grey[1:], strict=False)]
+    flow = np.empty((2, len(frames), *grey[0].shape), np.float32)
+    for index, pair in enumerate(zip(grey, grey[1:], strict=False)):
+        flow[:, index] = cv2.split(estimate(*pair))  # (H, W, 2) -> (2, H, W)
     if following is None:
-        fields.append(fields[-1])
-    return np.ascontiguousarray(np.stack(fields).transpose(3, 0, 1, 2), np.float32)
+        flow[:, -1] = flow[:, -2]
+    return flow
 
 
 def _estimator(method: str):

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 from pydantic import BaseModel, ConfigDict
 
-from hstlib.data.video import MissingVideoError, VideoError, inspect_video
+from hstlib.data.container import FaultKind, VideoError
+from hstlib.data.video import Timing, inspect_video
 from hstlib.processes import WorkerError, map_in_processes
 
 SECONDS_PER_FILE = 600
@@ -22,14 +22,17 @@ class Inspection(BaseModel):
         bytes: File size.
         mtime_ns: Time of the last change, in nanoseconds since 1970.
         sha256: Hash of the content.
-        frames: Number of frames decoded from the file.
-        header_frames: Number of frames that the header announces.
-        width: Frame width, in pixels.
-        height: Frame height, in pixels.
-        fps: Frame rate in the header, in Hz.
-        codec: Four-character code of the codec.
-        fault: Reason why the file cannot be used; None if it can.
-        missing: Whether the fault is that the file does not exist.
+        frames: Number of frames that decode.
+        width: Width as shown, in pixels.
+        height: Height as shown, in pixels.
+        rate: Mean frame rate, in Hz.
+        seconds: Time from the first frame to the end of the last.
+        timing: Where the times of frames come from: timestamps, or frame number / rate.
+        variable: Whether the times between frames differ.
+        largest_gap: Longest time between two frames, in seconds.
+        codec: Name of the codec.
+        kind: Kind of fault.
+        fault: What is wrong with the file and the remedy; None if it can be used.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,13 +41,16 @@ class Inspection(BaseModel):
     mtime_ns: int | None = None
     sha256: str | None = None
     frames: int | None = None
-    header_frames: int | None = None
     width: int | None = None
     height: int | None = None
-    fps: float | None = None
+    rate: float | None = None
+    seconds: float | None = None
+    timing: Timing | None = None
+    variable: bool | None = None
+    largest_gap: float | None = None
     codec: str | None = None
+    kind: FaultKind | None = None
     fault: str | None = None
-    missing: bool = False
 
 
 def inspect_files(paths: Sequence[Path], workers: int | None) -> Iterator[tuple[Path, Inspection]]:
@@ -60,7 +66,7 @@ def inspect_files(paths: Sequence[Path], workers: int | None) -> Iterator[tuple[
     """
     for path, outcome in map_in_processes(inspect_file, paths, workers, SECONDS_PER_FILE):
         if isinstance(outcome, WorkerError):
-            outcome = Inspection(fault=worker_fault(outcome))
+            outcome = Inspection(kind="damaged", fault=worker_fault(outcome))
         yield path, outcome
 
 
@@ -74,18 +80,17 @@ def worker_fault(error: WorkerError) -> str:
 
 def inspect_file(path: Path) -> Inspection:
     """Hash and decode one file."""
-    fault, missing, content = None, False, {}
     try:
-        video = inspect_video(path)
-        fault, content = video.fault, asdict(video)
-    except (VideoError, cv2.error) as error:
-        fault = str(error).removeprefix(f"{path}: ")
-        missing = isinstance(error, MissingVideoError)
+        content = asdict(inspect_video(path))
+        content["fault"] = content.pop("reason")
+    except VideoError as error:
+        content = {"kind": error.kind, "fault": error.reason}
     try:
         content |= _identity(path)
     except OSError as error:
-        fault = fault or f"cannot be read ({error.strerror})"
-    return Inspection(**content, fault=fault, missing=missing)
+        unreadable = {"kind": "unreadable", "fault": f"cannot be read ({error.strerror})"}
+        content = unreadable | {name: value for name, value in content.items() if value is not None}
+    return Inspection(**content)
 
 
 def _identity(path: Path) -> dict[str, int | str]:

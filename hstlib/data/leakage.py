@@ -6,7 +6,7 @@ the lists are read; the videos need not be on disk.
 
 import pandas as pd
 
-from hstlib.data.datasets import Sample, VideoSet
+from hstlib.data.samples import Sample, VideoSet
 
 RULES = {
     "video": "the very same file",
@@ -18,10 +18,15 @@ RULES = {
 def leak_rules(data: VideoSet) -> dict[str, str]:
     """Return the definitions of "same source" that apply to a data set, by name.
 
-    Only the file names of HMDB51 have titles; a title is one film over all classes.
+    Only the file names of HMDB51 have titles; a title is one film over all classes. If no sources
+    are known, only the rule of the very same file applies.
     """
-    has_titles = data.name.endswith("hmdb51")
-    return {rule: meaning for rule, meaning in RULES.items() if has_titles or rule != "title"}
+    rules = ["video"]
+    if data.sources_known:
+        rules.append("group")
+        if data.name.endswith(("hmdb51", "jhmdb")):
+            rules.append("title")
+    return {rule: RULES[rule] for rule in rules}
 
 
 def find_leaks(data: VideoSet, rule: str = "group") -> list[bool]:
@@ -34,6 +39,11 @@ def find_leaks(data: VideoSet, rule: str = "group") -> list[bool]:
     Raises:
         ValueError: If the rule does not apply to the data set.
     """
+    if rule == "group" and not data.sources_known:
+        raise ValueError(
+            f"{data.name}: sources unknown, so leaks cannot be counted; name the sources in a list "
+            "(`python -m hstlib adopt` writes one)"
+        )
     if rule not in leak_rules(data):
         raise ValueError(
             f"rule {rule!r} is unknown for {data.name}; use one of {[*leak_rules(data)]}"
@@ -64,8 +74,28 @@ def leakage_table(data: VideoSet) -> pd.DataFrame:
     shares = (
         leaks.groupby(classes)
         .mean()
-        .sort_values(["group", *leaks.columns.drop("group")], ascending=False)
+        .sort_values(sorted(leaks.columns, key=lambda rule: rule != "group"), ascending=False)
     )
     table = leaks.groupby(classes).sum().loc[shares.index]
     table.insert(0, "test clips", classes.value_counts())
     return table
+
+
+def leakage_summary(data: VideoSet) -> list[str]:
+    """Describe the leaks of a split, one line per definition of "same source".
+
+    Args:
+        data: Any split of a data set.
+    """
+    total, lines = len(data.test), []
+    for rule, meaning in leak_rules(data).items():
+        leaked = sum(find_leaks(data, rule))
+        lines.append(
+            f"{rule}, {meaning}: {leaked} of {total} test clips leak, {leaked / total:.1%}"
+        )
+    if not data.sources_known:
+        lines.append(
+            "group: sources unknown; neither a list nor the file names give the source of every "
+            "video, so training and test may share them"
+        )
+    return lines

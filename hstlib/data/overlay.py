@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,7 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from hstlib.data.video import VideoError, VideoFile, inspect_video
+from hstlib.data.container import VideoError
+from hstlib.data.video import VideoInfo, inspect_video, read_pictures
 from hstlib.files import UNFINISHED
 
 log = logging.getLogger("hstlib")
@@ -64,8 +66,8 @@ def annotate_video(source: Path, target: Path, label: str, probability: float) -
     """
     check_target(source, target)
     video = inspect_video(source)
-    if video.fault:
-        raise VideoError(f"{source}: {video.fault}")
+    if video.kind:
+        raise VideoError(source, video.kind, video.reason)
     text = f"{label} {probability:.2f}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(
@@ -80,18 +82,18 @@ def annotate_video(source: Path, target: Path, label: str, probability: float) -
         unfinished.replace(target)
 
 
-def _write_video(path: Path, source: Path, video: VideoFile, text: str) -> None:
+def _write_video(path: Path, source: Path, video: VideoInfo, text: str) -> None:
     size = (video.width, video.height)
     codec = CODECS[path.suffix]
     fourcc = cv2.VideoWriter_fourcc(*codec)
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, video.fps, size)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, fourcc, video.rate, size)
     if not writer.isOpened():
         raise OSError(
             f"OpenCV {cv2.__version__} cannot write {codec} to {path.suffix}; use another suffix"
         )
     try:
         for frame in _labelled_frames(source, text, size):
-            writer.write(frame)
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
     finally:
         writer.release()
     written = inspect_video(path).frames  # OpenCV does not report a full disk
@@ -99,15 +101,14 @@ def _write_video(path: Path, source: Path, video: VideoFile, text: str) -> None:
         raise OSError(f"only {written} of {video.frames} frames were written; is the disk full?")
 
 
-def _write_gif(path: Path, source: Path, video: VideoFile, text: str) -> None:
+def _write_gif(path: Path, source: Path, video: VideoInfo, text: str) -> None:
     scale = min(1, GIF_SIDE / max(video.width, video.height))
     size = (max(1, round(video.width * scale)), max(1, round(video.height * scale)))
-    every = int(np.ceil(max(video.fps / GIF_FPS, video.frames / GIF_FRAMES)))
+    every = int(np.ceil(max(video.rate / GIF_FPS, video.frames / GIF_FRAMES)))
     frame_numbers = np.append(np.arange(0, video.frames, every), video.frames)
-    hundredths = np.round(frame_numbers * 100 / video.fps)  # of a second, the format's unit
+    hundredths = np.round(frame_numbers * 100 / video.rate)  # of a second, the format's unit
     first, *following = (
-        Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
-        for frame in _labelled_frames(source, text, size, every)
+        Image.fromarray(frame) for frame in _labelled_frames(source, text, size, every)
     )
     durations = [int(10 * duration) for duration in np.diff(hundredths)]
     first.save(path, save_all=True, append_images=following, duration=durations, loop=0)
@@ -116,22 +117,10 @@ def _write_gif(path: Path, source: Path, video: VideoFile, text: str) -> None:
 def _labelled_frames(
     path: Path, text: str, size: tuple[int, int], every: int = 1
 ) -> Iterator[np.ndarray]:
-    """Yield each ``every``-th frame of a video, BGR, resized to (width, height), with the text."""
+    """Yield each ``every``-th frame of a video, RGB, resized to (width, height), with the text."""
     mask = draw_text(text, *size)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    try:
-        number = 0
-        while capture.grab():
-            if number % every == 0:
-                readable, frame = capture.retrieve()
-                if not readable:
-                    raise VideoError(f"{path}: frame {number} cannot be decoded")
-                if frame.shape[1::-1] != size:
-                    frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
-                yield put_text(frame, mask)
-            number += 1
-    finally:
-        capture.release()
+    for frame in islice(read_pictures(path, *size), 0, None, every):
+        yield put_text(np.ascontiguousarray(frame), mask)
 
 
 def draw_text(text: str, width: int, height: int) -> np.ndarray:

@@ -3,11 +3,12 @@
 Decoding and flow are too slow to run while a training step waits, so both are done once. A store
 is a folder::
 
-    index.json                  settings, decoder, videos, and why some of them cannot be used
+    index.json                  settings, decoder, and the content of all videos.json
     00000/frames.npy            uint8   (N, W, T, S, S, 3)
     00000/flow.npy              float16 (N, W, 2, T, S, S)
     00000/sources.npy           int32   (N, W, T + 1)
-    00000/problems.json
+    00000/times.npy             float64 (N, W, T + 1)
+    00000/videos.json           hash of each video's clips, or why it cannot be used
     00001/...
 
 for shards of N videos with W clips each. A shard folder exists once the shard is complete, the
@@ -16,10 +17,8 @@ index once all shards are; preparing a store again after an interruption writes 
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -29,67 +28,14 @@ from tqdm import tqdm
 from hstlib.config import ClipConfig
 from hstlib.data.clips import Clips, cut_clips
 from hstlib.data.flow import flow_parameters
-from hstlib.data.inspection import SECONDS_PER_FILE, worker_fault
-from hstlib.data.video import VideoError
-from hstlib.files import check_disk_space, complete, lock, remove_leftovers, unfinished_path
-from hstlib.processes import WorkerError, map_in_processes
+from hstlib.data.shards import VIDEOS, StoredVideo, StoreLayout, clips_sha256, write_shards
+from hstlib.data.video import decoder_version
+from hstlib.files import check_disk_space, complete, lock, remove_leftovers
 
-INDEX, PROBLEMS = "index.json", "problems.json"
-VERSION = 3
+INDEX = "index.json"
+VERSION = 4
 """Format version of the clips and shards; increment it when either changes."""
-MAX_SHARDS = 128  # each is kept open
-MIN_SHARD = 4  # videos
-OLD_NAMES = {"clips_per_video": "num_windows"}
-"""Settings that were renamed since version 3 began, with their old names."""
 REMAKE = "remove it and run `python -m hstlib prepare`"
-
-
-@dataclass(frozen=True)
-class StoreLayout:
-    """Shards of a store, their videos and arrays; independent of the number of processes.
-
-    Attributes:
-        folder: Folder of the store.
-        paths: Videos, in the order of the shards.
-        clip: How clips are cut.
-    """
-
-    folder: Path
-    paths: tuple[Path, ...]
-    clip: ClipConfig
-
-    @property
-    def per_shard(self) -> int:
-        """Videos per shard; the last shard may have fewer."""
-        return max(MIN_SHARD, -(-len(self.paths) // MAX_SHARDS))
-
-    @property
-    def num_shards(self) -> int:
-        """Number of shards."""
-        return -(-len(self.paths) // self.per_shard)
-
-    def shard(self, number: int) -> Path:
-        """Return the folder of a shard."""
-        return self.folder / f"{number:05d}"
-
-    def shard_paths(self, number: int) -> tuple[Path, ...]:
-        """Return the videos of a shard, in the order of its rows."""
-        return self.paths[number * self.per_shard : (number + 1) * self.per_shard]
-
-    def arrays(self, num_videos: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Return name, type and shape of the arrays for a number of videos."""
-        size, num_frames = self.clip.size, self.clip.num_frames
-        clips = num_videos, self.clip.clips_per_video
-        return {
-            "frames": (np.uint8, (*clips, num_frames, size, size, 3)),
-            "flow": (np.float16, (*clips, 2, num_frames, size, size)),
-            "sources": (np.int32, (*clips, num_frames + 1)),
-        }
-
-    def num_bytes(self, num_videos: int) -> int:
-        """Return the size of the arrays for a number of videos."""
-        arrays = self.arrays(num_videos).values()
-        return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in arrays)
 
 
 class ClipStore:
@@ -102,7 +48,7 @@ class ClipStore:
         folder: Folder of the store.
         config: How the clips were cut.
         clips_per_video: Number of clips of each video.
-        problems: For each video that cannot be used, the reason.
+        problems: For each video that cannot be used, the file and the reason.
 
     Raises:
         ValueError: If the folder holds no finished store, or one of another format version.
@@ -113,10 +59,13 @@ class ClipStore:
         self.folder = folder
         self.config: ClipConfig = content["clip"]
         self.clips_per_video = self.config.clips_per_video
-        self.problems: dict[str, str] = content["problems"]
-        self._rows = {name: row for row, name in enumerate(content["files"])}
-        self._layout = StoreLayout(folder, tuple(map(Path, content["files"])), self.config)
+        videos = [StoredVideo(**video) for video in content["videos"]]
+        self._videos = {video.path: video for video in videos}
+        self._rows = {video.path: row for row, video in enumerate(videos)}
+        self.problems = {video.path: str(video.error) for video in videos if video.kind}
+        self._layout = StoreLayout(folder, tuple(Path(video.path) for video in videos), self.config)
         self._shards: dict[int, Clips] = {}
+        self._checked: set[str] = set()
 
     def __contains__(self, path: Path) -> bool:
         return str(path) in self._rows and str(path) not in self.problems
@@ -125,15 +74,26 @@ class ClipStore:
         """Read all clips of a video as views of the store; changes to them are not written.
 
         Raises:
-            VideoError: If the video is not in the store or could not be decoded.
+            VideoError: If the video is missing or cannot be used.
+            ValueError: If the video is not in the store, or its clips changed on the disk.
         """
         name = str(path)
         if name in self.problems:
-            raise VideoError(self.problems[name])
+            raise self._videos[name].error
         if name not in self._rows:
-            raise VideoError(f"{path}: not in the clip store {self.folder}")
+            raise ValueError(f"{path}: not in the clip store {self.folder}; prepare it again")
         number, row = divmod(self._rows[name], self._layout.per_shard)
-        return Clips(*(array[row] for array in self._open(number)))
+        clips = Clips(*(array[row] for array in self._open(number)))
+        if name not in self._checked:  # once per process: it reads all bytes
+            if clips_sha256(clips) != self._videos[name].sha256:
+                shard = self._layout.shard(number)
+                raise ValueError(f"{shard}: the clips of {path} changed on the disk; {REMAKE}")
+            self._checked.add(name)
+        return clips
+
+    def repeats(self, path: Path) -> int:
+        """Return how many frames of a clip of a video repeat another of its frames."""
+        return self._videos[str(path)].repeats
 
     def read(self, path: Path, clip_index: int) -> tuple[np.ndarray, np.ndarray]:
         """Read one clip of a video: frames (T, S, S, 3) and flow (2, T, S, S)."""
@@ -180,10 +140,8 @@ def _read_index(folder: Path) -> dict:
     version = content.get("version")
     if version != VERSION:
         raise ValueError(f"{folder} holds clips of version {version}, this is {VERSION}; {REMAKE}")
-    new_names = {old: new for new, old in OLD_NAMES.items()}
-    settings = {new_names.get(name, name): value for name, value in content["clip"].items()}
     try:
-        return content | {"clip": ClipConfig.from_flat(settings)}
+        return content | {"clip": ClipConfig.from_flat(content["clip"])}
     except ValueError as error:
         raise ValueError(f"{folder}: {error}; {REMAKE}") from None
 
@@ -191,11 +149,9 @@ def _read_index(folder: Path) -> dict:
 def store_key(paths: Sequence[Path], config: ClipConfig) -> str:
     """Return the name of a store: a hash of settings, decoder, and the videos' names, sizes, times.
 
-    The settings are hashed under their old names, so that earlier stores keep their name.
+    A store whose videos changed, or that another version made, is therefore prepared anew.
     """
-    settings = {OLD_NAMES.get(name, name): value for name, value in config.model_dump().items()}
-    text = json.dumps(settings, separators=(",", ":"))
-    digest = hashlib.sha256(f"{VERSION}, {_decoder()}, {text}".encode())
+    digest = hashlib.sha256(f"{VERSION}, {_decoder()}, {config.model_dump_json()}".encode())
     for path in paths:
         stat = path.stat() if path.is_file() else None
         digest.update(os.fsencode(f"{path}|{stat and (stat.st_size, stat.st_mtime_ns)}\n"))
@@ -203,7 +159,7 @@ def store_key(paths: Sequence[Path], config: ClipConfig) -> str:
 
 
 def _decoder() -> str:
-    return f"OpenCV {cv2.__version__}, FFMPEG"
+    return f"{decoder_version()}, OpenCV {cv2.__version__}"
 
 
 def prepare_store(
@@ -246,95 +202,21 @@ def _prepare(layout: StoreLayout, workers: int | None) -> None:
     )
     with tqdm(total=len(layout.paths), desc="prepare", unit="video", disable=None) as bar:
         bar.update(len(layout.paths) - num_missing)
-        for number in _write_shards(layout, missing, workers):
+        for number in write_shards(layout, missing, workers):
             bar.update(len(layout.shard_paths(number)))
     _write_index(layout)
 
 
 def _write_index(layout: StoreLayout) -> None:
-    problems: dict[str, str] = {}
+    videos = []
     for number in range(layout.num_shards):
-        problems |= json.loads((layout.shard(number) / PROBLEMS).read_text())
+        videos += json.loads((layout.shard(number) / VIDEOS).read_text())
     index = {
         "version": VERSION,
         "decoder": _decoder(),
         "flow": flow_parameters(layout.clip.flow),
         "clip": layout.clip.model_dump(),
-        "files": [str(path) for path in layout.paths],
-        "problems": problems,
+        "videos": videos,
     }
     with complete(layout.folder / INDEX) as unfinished:
         unfinished.write_text(json.dumps(index, indent=1))
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One video to write to a shard.
-
-    Attributes:
-        path: The video.
-        clip: How clips are cut.
-        shard: Number of the shard.
-        folder: Unfinished folder of the shard.
-        from_end: Row in the arrays, counted from the end: -1 is the last.
-    """
-
-    path: Path
-    clip: ClipConfig
-    shard: int
-    folder: Path
-    from_end: int
-
-
-def _write_shards(
-    layout: StoreLayout, numbers: Sequence[int], workers: int | None
-) -> Iterator[int]:
-    """Write shards in parallel, video by video, and yield the number of each complete one."""
-    outcomes: dict[int, list[tuple[_Row, str | None]]] = {number: [] for number in numbers}
-    try:
-        rows = [row for number in numbers for row in _create_shard(layout, number)]
-        for row, outcome in map_in_processes(_write_row, rows, workers, SECONDS_PER_FILE):
-            if isinstance(outcome, WorkerError):
-                outcome = f"{row.path}: {worker_fault(outcome)}"
-            outcomes[row.shard].append((row, outcome))
-            if len(outcomes[row.shard]) == len(layout.shard_paths(row.shard)):
-                _finish_shard(layout.shard(row.shard), outcomes.pop(row.shard))
-                yield row.shard
-    finally:
-        for number in numbers:
-            remove_leftovers(layout.shard(number))
-
-
-def _create_shard(layout: StoreLayout, number: int) -> list[_Row]:
-    """Create the unfinished folder of a shard, with arrays of zeros; return the rows to write."""
-    folder, paths = unfinished_path(layout.shard(number)), layout.shard_paths(number)
-    folder.mkdir()
-    for name, (dtype, shape) in layout.arrays(len(paths)).items():
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
-    return [
-        _Row(path, layout.clip, number, folder, from_end)
-        for from_end, path in enumerate(paths, start=-len(paths))
-    ]
-
-
-def _write_row(row: _Row) -> str | None:
-    """Decode a video and write its clips to the arrays; return why, if it cannot be used."""
-    try:
-        clips = cut_clips(row.path, row.clip)
-    except VideoError as error:
-        return str(error)
-    for name, values in zip(Clips._fields, clips, strict=True):
-        # Not as a memory map: on a full disk that kills the process instead of raising OSError.
-        with (row.folder / f"{name}.npy").open("r+b") as file:
-            file.seek(row.from_end * values.nbytes, os.SEEK_END)
-            file.write(np.ascontiguousarray(values))
-    return None
-
-
-def _finish_shard(shard: Path, outcomes: list[tuple[_Row, str | None]]) -> None:
-    """Write the problems of a shard's videos, and give the folder its final name."""
-    outcomes.sort(key=lambda outcome: outcome[0].from_end)
-    problems = {str(row.path): problem for row, problem in outcomes if problem}
-    folder = outcomes[0][0].folder
-    (folder / PROBLEMS).write_text(json.dumps(problems, indent=1))
-    folder.rename(shard)

@@ -12,19 +12,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-import cv2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
 from hstlib.config import data_root
-from hstlib.data.datasets import HMDB51_TAGS, VideoSet, hmdb51_tags, load_dataset
+from hstlib.data.container import printable
+from hstlib.data.datasets import HMDB51_TAGS, VideoSet, hmdb51_tags, load_splits
 from hstlib.data.inspection import Inspection, inspect_files, size_and_mtime
-from hstlib.data.video import printable
+from hstlib.data.official import OFFICIAL_LISTS
+from hstlib.data.video import decoder_version
 from hstlib.files import complete, lock, remove_leftovers
 
 SECONDS_PER_SAVE = 30
 """Time between saves of the manifest: the most work that an interruption can lose."""
-VERSION = 1
+VERSION = 2
 """Format version of an inspection; increment it when the same file would give another one."""
 
 
@@ -54,7 +55,7 @@ class ManifestFile(Inspection):
         class_name: Name of the class; ``class`` in JSON.
         group: Source that the video was cut from.
         tags: HMDB51 tags of the file name, by kind.
-        roles: Role in splits 1-3: ``train``, ``test`` or ``unused``.
+        roles: Role in each split: ``train``, ``test``, ``validation`` or ``unused``.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -104,14 +105,15 @@ def verify(name: str, data_dir: str | Path = "", workers: int | None = None) -> 
     Raises:
         ValueError: If the split lists or the manifest are missing or damaged.
     """
-    splits = [load_dataset(name, data_dir, split) for split in (1, 2, 3)]
+    splits = load_splits(name, data_dir)
     data, path = splits[0], manifest_path(splits[0])
     with lock(path):
         remove_leftovers(path)
         files = _describe(splits)
         _add_known(files, data, path)
         _inspect_rest(files, data, path, workers)
-        problems = [*_file_problems(files, data), *_strays(data, at_top=name != "folder")]
+        strays = [] if data.from_list else _strays(data, at_top=name != "folder")
+        problems = [*_file_problems(files, data), *strays]
         manifest = _manifest(data, files, content_sha256(files), problems)
         _save(manifest, path)
     return manifest
@@ -156,8 +158,8 @@ def _describe(splits: Sequence[VideoSet]) -> dict[str, ManifestFile]:
     """Describe every file by the split lists and its name."""
     files: dict[str, ManifestFile] = {}
     for data in splits:
-        parts = {"train": data.train, "test": data.test, "unused": data.unused}
-        for role, samples in parts.items():
+        parts = {"train": data.train, "test": data.test, "validation": data.validation}
+        for role, samples in {**parts, "unused": data.unused}.items():
             for sample in samples:
                 new = ManifestFile(
                     class_name=printable(data.classes[sample.label]),
@@ -170,7 +172,7 @@ def _describe(splits: Sequence[VideoSet]) -> dict[str, ManifestFile]:
 
 
 def _decoder() -> str:
-    return f"{VERSION}, OpenCV {cv2.__version__}, FFMPEG"
+    return f"{VERSION}, {decoder_version()}"
 
 
 def _manifest(
@@ -234,7 +236,7 @@ def _file_problems(files: dict[str, ManifestFile], data: VideoSet) -> Iterator[P
     for sample in data.samples:
         name = _name(sample.path, data)
         if fault := files[name].fault:
-            kind = "missing" if files[name].missing else "unusable"
+            kind = "missing" if files[name].kind == "missing" else "unusable"
             yield Problem(kind=kind, name=name, reason=fault)
         if reason := _wrong_class(sample.path, data.classes[sample.label], classes):
             yield Problem(kind="mislabelled", name=name, reason=printable(reason))
@@ -265,7 +267,7 @@ def _strays(data: VideoSet, at_top: bool) -> Iterator[Problem]:
         data: The data set.
         at_top: Whether files next to the class folders count.
     """
-    listed = set(data.paths)
+    listed = {*data.paths, *(data.folder / lists for lists in OFFICIAL_LISTS.values())}
     parents = {parent for path in listed for parent in path.parents}
     for place, folders, files in os.walk(data.folder, followlinks=True):
         parent = Path(place)

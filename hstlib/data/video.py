@@ -1,248 +1,341 @@
-"""Decode a video file with OpenCV and resample it in time.
+"""Read a video file as a player shows it: frames chosen by their times.
 
-Frame counts in headers are often wrong and seeking by frame number is inexact, so a file is always
-decoded from its first frame to its last, and the frames are counted.
+PyAV opens, probes and decodes. A file is always decoded from its first frame to its last, since
+frame counts in headers are often wrong and seeking is inexact; only the frames that are wanted are
+converted, so memory does not grow with the length of the video.
 """
 
-import math
-import os
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-import cv2
+import av
 import numpy as np
+from av.video.reformatter import Interpolation
 
-# Headers of intact HMDB51 and UT-Interaction files announce up to 2 frames too many, and containers
-# without an index announce duration x rate. A file that lacks more frames than this is damaged.
-MISSING_FRAMES_ALLOWED = 3
-MISSING_SHARE_ALLOWED = 0.05
+from hstlib.data.container import FaultKind, VideoError, missing_bytes, open_video
+
+Timing = Literal["timestamps", "index"]
+"""Where times come from: the file's timestamps, or frame number / rate if they are unusable."""
+
+LOST_FRAMES_ALLOWED = 3
+LOST_SHARE_ALLOWED = 0.05
+"""Packets of an intact file that may give no frame: placeholders of packed B-frames, and frames
+before the first key frame."""
+TIME_TOLERANCE = 1e-6  # seconds; times are rounded to the units of the container
+MAX_RATE = 1000.0  # Hz
 
 
-class VideoError(ValueError):
-    """A video that cannot be used; the message names the file and the fault."""
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds.
 
+    Attributes:
+        frames: Number of frames that decode.
+        width: Width as shown, after rotation and pixel aspect, in pixels.
+        height: Height as shown, in pixels.
+        codec: Name of the codec.
+        rate: Mean frame rate, in Hz.
+        timing: Where the times of the frames come from.
+        variable: Whether the times between frames differ by more than a tenth.
+        largest_gap: Longest time between two frames, in seconds.
+        seconds: Time from the first frame to the end of the last.
+        kind: What is wrong with the file; None if nothing is.
+        reason: The fault and its remedy; None if there is none.
+    """
 
-class MissingVideoError(VideoError):
-    """A video file that does not exist."""
+    frames: int
+    width: int
+    height: int
+    codec: str
+    rate: float
+    timing: Timing
+    variable: bool
+    largest_gap: float
+    seconds: float
+    kind: FaultKind | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Video:
-    """A decoded and resampled video.
+    """Frames of a video, resampled in time.
 
     Attributes:
-        frames: RGB frames, uint8, shape (N, H, W, 3).
-        fps: Frame rate of ``frames``, in Hz.
-        source_fps: Frame rate of the file, in Hz.
-        source_frames: Number of frames decoded from the file.
-        source_size: Width and height of the file's frames, in pixels.
+        frames: RGB frames, uint8, shape (N, size, size, 3).
+        sources: Number of each frame in the file, int64, shape (N,).
+        times: Time of each frame after the first of the file, in seconds, float64, shape (N,).
+        length: Number of frames of the whole video at ``fps``.
+        fps: Frame rate after resampling, in Hz.
+        info: What the file holds.
     """
 
     frames: np.ndarray
+    sources: np.ndarray
+    times: np.ndarray
+    length: int
     fps: float
-    source_fps: float
-    source_frames: int
-    source_size: tuple[int, int]
+    info: VideoInfo
 
 
-@dataclass(frozen=True)
-class VideoFile:
-    """Header and decoded content of a video file.
-
-    Attributes:
-        frames: Number of frames decoded from the file.
-        header_frames: Number of frames that the header announces.
-        width: Frame width, in pixels.
-        height: Frame height, in pixels.
-        fps: Frame rate in the header, in Hz; 0 if the header has no finite number.
-        codec: Four-character code of the codec.
-    """
-
-    frames: int
-    header_frames: int
-    width: int
-    height: int
-    fps: float
-    codec: str
-
-    @property
-    def fault(self) -> str | None:
-        """Reason why the file cannot be used; None if it can."""
-        return _rate_fault(self.fps) or _count_fault(self.frames, self.header_frames)
-
-
-def _rate_fault(fps: float) -> str | None:
-    if 0 < fps <= 1000:
-        return None
-    return f"the header gives a frame rate of {fps:g} Hz; re-encode the file with a valid rate"
-
-
-def _count_fault(num_decoded: int, header_frames: int) -> str | None:
-    allowed = max(MISSING_FRAMES_ALLOWED, MISSING_SHARE_ALLOWED * header_frames)
-    if num_decoded > 0 and num_decoded >= header_frames - allowed:
-        return None
-    return f"damaged, {num_decoded} of {header_frames} expected frames decode; fetch the file again"
-
-
-def resize_frame(frame: np.ndarray, size: int, fit: str = "stretch") -> np.ndarray:
-    """Resize one frame to a square.
-
-    Args:
-        frame: uint8, shape (H, W, 3).
-        size: Height and width of the result, in pixels.
-        fit: ``stretch`` ignores the aspect ratio; ``letterbox`` keeps it and pads with black.
-
-    Returns:
-        uint8, shape (size, size, 3).
-
-    Raises:
-        ValueError: If ``fit`` is unknown.
-    """
-    if fit == "stretch":
-        return _resize(frame, size, size)
-    if fit != "letterbox":
-        raise ValueError(f"fit {fit!r} is unknown; use 'stretch' or 'letterbox'")
-    height, width = frame.shape[:2]
-    scale = size / max(height, width)
-    inner_h, inner_w = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (size - inner_h) // 2, (size - inner_w) // 2
-    canvas = np.zeros((size, size, 3), np.uint8)
-    canvas[top : top + inner_h, left : left + inner_w] = _resize(frame, inner_w, inner_h)
-    return canvas
-
-
-def _resize(frame: np.ndarray, width: int, height: int) -> np.ndarray:
-    interpolation = cv2.INTER_AREA if width < frame.shape[1] else cv2.INTER_LINEAR
-    return cv2.resize(frame, (width, height), interpolation=interpolation)
-
-
-def read_video(path: str | Path, *, size: int, fps: float = 16.0, fit: str = "stretch") -> Video:
-    """Decode a whole file and keep the frame nearest to each of the times 0, 1/fps, 2/fps, ...
+def read_video(
+    path: str | Path,
+    *,
+    size: int,
+    fps: float = 16.0,
+    fit: str = "stretch",
+    choose: Callable[[int], Sequence[int]] = range,
+) -> Video:
+    """Decode a whole file and convert the frames that are wanted.
 
     Paper: section 4, "decode the short videos with a frame rate of 16fps, and resize all frames".
+    Frame k of the resampled video is the one that a player shows nearest to k / ``fps`` seconds
+    after the first.
 
     Args:
         path: Video file.
         size: Height and width of the frames, in pixels.
-        fps: Frame rate after resampling, in Hz. Frames of a slower file are repeated.
-        fit: Treatment of the aspect ratio, as in :func:`resize_frame`.
-
-    Returns:
-        The resampled video; its frames have shape (N, size, size, 3).
+        fps: Frame rate after resampling, in Hz. A slower file repeats frames.
+        fit: ``stretch`` ignores the aspect ratio; ``letterbox`` keeps it and pads with black.
+        choose: Gets the number of frames of the resampled video and returns the indices of those
+            that are wanted, by default all.
 
     Raises:
-        MissingVideoError: If the file does not exist.
-        VideoError: If the file is not a video, or decodes to clearly fewer frames than its header
-            announces.
+        VideoError: If the file cannot be used; its ``kind`` says why.
         ValueError: If ``size`` or ``fps`` is not positive, or ``fit`` is unknown.
     """
     if size < 1 or not fps > 0:
         raise ValueError(f"size {size} and fps {fps:g} must both be positive")
-    capture = _open(Path(path))
-    try:
-        source_fps = capture.get(cv2.CAP_PROP_FPS)
-        if fault := _rate_fault(source_fps):
-            raise VideoError(f"{path}: {fault}")
-        header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        frames, num_decoded, source_size = _decode(capture, source_fps / fps, size, fit)
-    finally:
-        capture.release()
-    if fault := _count_fault(num_decoded, header_frames):
-        raise VideoError(f"{path}: {fault}")
-    return Video(np.stack(frames), fps, source_fps, num_decoded, source_size)
+    if fit not in ("stretch", "letterbox"):
+        raise ValueError(f"fit {fit!r} is unknown; use 'stretch' or 'letterbox'")
+    wanted = _expected_sources(path, fps, choose)
+    while True:
+        info, times, pictures = _decode(path, wanted, size, fit)
+        if info.kind:
+            raise VideoError(path, info.kind, info.reason)
+        nearest = nearest_frames(times, fps)
+        sources = nearest[np.asarray(choose(len(nearest)), dtype=np.int64)]
+        wanted = set(sources.tolist())
+        if wanted <= pictures.keys():
+            break  # else the file holds other frames than its packets announce: once more
+    frames = np.stack([pictures[source] for source in sources.tolist()])
+    return Video(frames, sources, times[sources], len(nearest), fps, info)
 
 
-def inspect_video(path: str | Path) -> VideoFile:
-    """Decode a whole file without keeping its frames.
+def decoder_version() -> str:
+    """Return the versions of what decodes, to be stored with everything that was decoded."""
+    major, minor, micro = av.library_versions["libavcodec"]
+    return f"PyAV {av.__version__}, libavcodec {major}.{minor}.{micro}"
 
-    Args:
-        path: Video file.
 
-    Returns:
-        Header and decoded content. If ``fault`` is None, :func:`read_video` accepts the file.
+def inspect_video(path: str | Path) -> VideoInfo:
+    """Decode a whole file without converting its frames.
 
     Raises:
-        MissingVideoError: If the file does not exist.
-        VideoError: If the file cannot be read or is not a video.
+        VideoError: If the file is missing, cannot be read, or is not a video that can be decoded.
+            A file that was cut off or is damaged is described by ``kind`` and ``reason`` instead.
     """
-    capture = _open(Path(path))
+    return _decode(path, set(), 0, "stretch")[0]
+
+
+def nearest_frames(times: np.ndarray, fps: float) -> np.ndarray:
+    """Return which frame of a file a player shows nearest to each of 0, 1/fps, 2/fps, ...
+
+    Args:
+        times: Time of every frame after the first, in seconds, increasing, shape (N,).
+        fps: Frame rate after resampling, in Hz.
+
+    Returns:
+        int64; the last frame counts until half a frame after its time. Halfway between two frames
+        the later one is nearest.
+    """
+    end = times[-1] + (np.median(np.diff(times)) / 2 if len(times) > 1 else 0.5 / fps)
+    length = max(1, int(np.ceil((end - TIME_TOLERANCE) * fps)))
+    halfway = (times[:-1] + times[1:]) / 2 - TIME_TOLERANCE
+    return np.searchsorted(halfway, np.arange(length) / fps, side="right")
+
+
+def square_picture(frame: av.VideoFrame, aspect: float, size: int, fit: str) -> np.ndarray:
+    """Convert a decoded frame to a square picture, as shown.
+
+    Args:
+        frame: Decoded frame.
+        aspect: Width of a pixel divided by its height.
+        size: Height and width of the result, in pixels.
+        fit: ``stretch`` ignores the aspect ratio; ``letterbox`` keeps it and pads with black.
+
+    Returns:
+        RGB, uint8, shape (size, size, 3).
+    """
+    if fit == "stretch":
+        return picture(frame, size, size)
+    width, height = _shown_size(frame, aspect)
+    scale = size / max(width, height)
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    top, left = (size - height) // 2, (size - width) // 2
+    canvas = np.zeros((size, size, 3), np.uint8)
+    canvas[top : top + height, left : left + width] = picture(frame, width, height)
+    return canvas
+
+
+def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
+    """Convert a decoded frame to RGB at a size as shown, after rotation: (height, width, 3)."""
+    if frame.rotation % 180:
+        width, height = height, width
+    # AREA averages where the picture gets smaller, as OpenCV's INTER_AREA does.
+    method = Interpolation.AREA if width < frame.width else Interpolation.BILINEAR
+    pixels = frame.reformat(width, height, "rgb24", interpolation=method).to_ndarray()
+    return np.rot90(pixels, frame.rotation // 90)
+
+
+def read_pictures(path: str | Path, width: int, height: int) -> Iterator[np.ndarray]:
+    """Yield every frame of a video file in order, RGB, at a size as shown: (height, width, 3).
+
+    Raises:
+        VideoError: If the file cannot be opened.
+    """
+    with open_video(path) as (container, stream):
+        for frame in _frames(container, stream, _Decoding()):
+            yield picture(frame, width, height)
+
+
+def _expected_sources(path: str | Path, fps: float, choose: Callable) -> set[int]:
+    """Return the frames that will be wanted if every packet gives a frame, without decoding.
+
+    An AVI file often has one or two packets more than frames, so the choices for fewer are added.
+    """
+    with open_video(path) as (container, stream):
+        packets = [p for p in _packets(container, stream) if p.size and not p.is_discard]
+        pts = sorted({packet.pts for packet in packets if packet.pts is not None})
+        in_order = "avi" in container.format.name and stream.codec_context.has_b_frames
+        if in_order or len(pts) < len(packets):
+            pts = [None] * len(packets)
+        times, _ = _times(pts, stream)
+    counts = range(len(times), max(len(times) - 3, 0), -1)
+    return {
+        int(nearest[index])
+        for nearest in (nearest_frames(times[:count], fps) for count in counts)
+        for index in choose(len(nearest))
+    }
+
+
+def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    """Yield the packets of a stream; a container that ends in the middle of one just ends."""
     try:
-        num_decoded, width, height = 0, 0, 0
-        while capture.grab():
-            if num_decoded == 0:
-                readable, frame = capture.retrieve()
-                if readable:
-                    height, width = frame.shape[:2]
-            num_decoded += 1
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        header_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        fourcc = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
-    finally:
-        capture.release()
-    fps = fps if math.isfinite(fps) else 0.0
-    codec = fourcc.to_bytes(4, "little").decode("latin-1").strip("\0 ")
-    return VideoFile(num_decoded, header_frames, width, height, fps, codec)
+        yield from container.demux(stream)
+    except av.error.FFmpegError:
+        return
 
 
-def _open(path: Path) -> cv2.VideoCapture:
-    try:
-        first_bytes = _read_first_bytes(path)
-    except OSError as error:
-        raise VideoError(
-            f"{path}: cannot be read ({error.strerror}); check its permissions and the disk"
-        ) from error
-    # One thread: with more, FFmpeg conceals the errors of a damaged file differently every time.
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    if not capture.isOpened():
-        raise VideoError(
-            f"{path}: not a video that OpenCV can open ({path.stat().st_size} bytes, "
-            f"begins with {first_bytes!r}); fetch the file again"
-        )
-    return capture
+@dataclass
+class _Decoding:
+    """Counts of decoding a file from its first to its last packet.
+
+    Attributes:
+        pts: Timestamp of every frame, in units of the stream; None where it has none.
+        packets: Number of packets that should give a frame.
+        errors: Number of packets that the decoder refused.
+    """
+
+    pts: list[int | None] = field(default_factory=list)
+    packets: int = 0
+    errors: int = 0
 
 
-def printable(path: str | Path) -> str:
-    """Return a path as text to print or store; bytes that are not UTF-8 are escaped."""
-    return os.fsencode(path).decode(errors="backslashreplace")
-
-
-def _read_first_bytes(path: Path) -> bytes:
-    """Return the first 8 bytes of a file, or explain why OpenCV cannot open it."""
-    if path.is_dir():
-        raise VideoError(f"{path}: is a folder, not a file")
-    if not path.exists():
-        raise MissingVideoError(f"{path}: does not exist")
-    if not path.is_file():
-        raise VideoError(f"{path}: is not a regular file")
-    with path.open("rb") as file:
-        first_bytes = file.read(8)
-    if not first_bytes:
-        raise VideoError(f"{path}: empty, 0 bytes; fetch the file again")
-    if printable(path) != str(path):
-        raise VideoError(
-            f"{path}: its name is not UTF-8, and OpenCV crashes on it; rename the file"
-        )
-    return first_bytes
+def _frames(
+    container: av.container.InputContainer, stream: av.VideoStream, decoding: _Decoding
+) -> Iterator[av.VideoFrame]:
+    """Yield the frames of a stream in the order in which they are shown, and count on the way."""
+    for packet in _packets(container, stream):
+        decoding.packets += bool(packet.size) and not packet.is_discard
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            decoding.errors += 1
+            continue
+        for frame in frames:
+            yield frame
+            decoding.pts.append(frame.pts)
 
 
 def _decode(
-    capture: cv2.VideoCapture, step: float, size: int, fit: str
-) -> tuple[list[np.ndarray], int, tuple[int, int]]:
-    """Decode in order and resize the source frames nearest to 0, step, 2 step, ...
+    path: str | Path, wanted: set[int], size: int, fit: str
+) -> tuple[VideoInfo, np.ndarray, dict[int, np.ndarray]]:
+    """Decode a file; return its description, the times of its frames and the wanted pictures."""
+    decoding, pictures, shown = _Decoding(), {}, (0, 0)
+    with open_video(path) as (container, stream):
+        aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+        for number, frame in enumerate(_frames(container, stream, decoding)):
+            if number == 0:
+                shown = _shown_size(frame, aspect)
+            if number in wanted:
+                pictures[number] = square_picture(frame, aspect, size, fit)
+        times, timing = _times(decoding.pts, stream)
+        info = _describe(path, stream, decoding, times, timing, shown)
+    return info, times, pictures
 
-    Returns:
-        The frames, the number of source frames, and their width and height.
-    """
-    frames: list[np.ndarray] = []
-    num_decoded, source_size = 0, (0, 0)
-    while capture.grab():
-        if int(len(frames) * step + 0.5) == num_decoded:
-            readable, frame = capture.retrieve()
-            if not readable:
-                break
-            source_size = (frame.shape[1], frame.shape[0])
-            frame = cv2.cvtColor(resize_frame(frame, size, fit), cv2.COLOR_BGR2RGB)
-            while int(len(frames) * step + 0.5) == num_decoded:
-                frames.append(frame)
-        num_decoded += 1
-    return frames, num_decoded, source_size
+
+def _shown_size(frame: av.VideoFrame, aspect: float) -> tuple[int, int]:
+    width, height = round(frame.width * aspect), frame.height
+    return (height, width) if frame.rotation % 180 else (width, height)
+
+
+def _times(pts: Sequence[int | None], stream: av.VideoStream) -> tuple[np.ndarray, Timing]:
+    """Return the time of every frame after the first, in seconds, and where it comes from."""
+    if pts and None not in pts:
+        times = np.array([int(value) - int(pts[0]) for value in pts]) * float(stream.time_base)
+        if len(pts) > 1 and (np.diff(times) > 0).all():
+            return times, "timestamps"
+    return np.arange(len(pts)) / _rate(stream), "index"
+
+
+def _rate(stream: av.VideoStream) -> float:
+    """Return the frame rate that the header gives, in Hz, or 25 if it gives none that can be."""
+    for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate):
+        if rate and 0 < rate <= MAX_RATE:
+            return float(rate)
+    return 25.0
+
+
+def _describe(
+    path: str | Path,
+    stream: av.VideoStream,
+    decoding: _Decoding,
+    times: np.ndarray,
+    timing: Timing,
+    shown: tuple[int, int],
+) -> VideoInfo:
+    gaps = np.diff(times) if len(times) > 1 else np.array([1 / _rate(stream)])
+    seconds = float(times[-1] + np.median(gaps)) if len(times) else 0.0
+    kind, reason = _fault(path, stream, decoding, seconds)
+    return VideoInfo(
+        frames=len(times),
+        width=shown[0],
+        height=shown[1],
+        codec=stream.codec_context.codec.canonical_name,
+        rate=round(len(times) / seconds, 6) if seconds else 0.0,
+        timing=timing,
+        variable=bool(gaps.max() - gaps.min() > 0.1 * np.median(gaps)),
+        largest_gap=round(float(gaps.max()), 6),
+        seconds=round(seconds, 6),
+        kind=kind,
+        reason=reason,
+    )
+
+
+def _fault(
+    path: str | Path, stream: av.VideoStream, decoding: _Decoding, seconds: float
+) -> tuple[FaultKind, str] | tuple[None, None]:
+    """Return what decoding a file showed to be wrong; what its header claims is no evidence."""
+    num_frames, packets = len(decoding.pts), decoding.packets
+    if missing := missing_bytes(Path(path)):
+        lack = f"{missing:,} bytes are missing at the end, {num_frames} frames decode"
+        return "cut off", f"{lack}; fetch the file again"
+    allowed = max(LOST_FRAMES_ALLOWED, LOST_SHARE_ALLOWED * packets)
+    if not num_frames or packets - num_frames > allowed or decoding.errors > allowed:
+        return "damaged", f"{num_frames} of {packets} frames decode; fetch the file again"
+    announced = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if announced - seconds > max(1.0, LOST_SHARE_ALLOWED * announced):
+        return "cut off", f"ends after {seconds:.1f} of {announced:.1f} s; fetch the file again"
+    return None, None

@@ -1,28 +1,50 @@
 """The baselines C3D, R2Plus1D and R3D, as Tables 1-4 of the paper print them.
 
 The paper's parameter counts (78.20, 65.53 and 57.68 M in Table 2; 42.5, 35.8 and 26.78 M in
-Table 4) belong to six different networks. The docstring of each class says how certain its
-reconstructions are.
-"""
+Table 4) belong to six different networks, and a count does not determine a network. The docstring
+of each class says how certain its reconstructions are. None of the residual ones is the network
+that the field means by the name: :mod:`hstlib.model.standard` has those.
 
-from collections.abc import Callable, Sequence
+Networks can be matched in three ways, which exclude each other: in depth (the units per stage of
+Tables 1 and 3), in parameters, or in multiply-adds per clip. The paper's are matched in depth at
+most. At ``demo`` size the networks are matched in width (16, 32 and 48 channels), R2Plus1D and R3D
+also in units per stage, but not in parameters or multiply-adds.
+"""
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 from hstlib.model.inputs import check_clips, lookup_backbone
-
-Triple = tuple[int, int, int]
-STRIDE_1: Triple = (1, 1, 1)
-STRIDE_2: Triple = (2, 2, 2)
+from hstlib.model.residual import (
+    FLAT,
+    FULL,
+    POINT,
+    STRIDE_1,
+    STRIDE_2,
+    BlockMaker,
+    ResidualBlock,
+    Triple,
+    VideoResNet,
+    convolution,
+    initialise,
+    norm_and_relu,
+    normed,
+    plain_block,
+    residual_stages,
+    shortcut,
+)
 
 
 class C3D(nn.Module):
     """Plain 3-D convolutions, max-pooling and fully connected layers.
 
-    Certainty: ``resnet21`` is the classic C3D network (it is no ResNet); it gives Table 2's 78.20
-    with no free choice. ``vgg13`` has 13 convolutions; it misses Table 4's 42.5 by 0.1 % and is
-    weakly supported.
+    Certainty: ``resnet21`` is the classic C3D network (it is no ResNet); its count prints Table 2's
+    78.20. ``vgg13`` has 13 convolutions; it misses Table 4's 42.5 by 0.1 % and is weakly supported.
+
+    Reading: the classic last pooling (pool5) gives the 4x4 grid of the fully connected layers only
+    for clips of 96 or 112 pixels. There the network is the classic one. At other sizes an adaptive
+    average follows, which enlarges a smaller grid (below 96 pixels) or shrinks a larger one (above
+    112, such as the paper's 224). At ``demo`` size the grid is 2x2, exact for 32 and 48 pixels.
 
     Args:
         num_classes: Number of action classes.
@@ -33,7 +55,7 @@ class C3D(nn.Module):
     """
 
     # Channels of the convolutions between two poolings; widths of the fully connected layers;
-    # height and width to which the last feature map is pooled.
+    # height and width of the grid that they take.
     SIZES = {
         "resnet21": (((64,), (128,), (256, 256), (512, 512), (512, 512)), (4096, 4096), 4),
         "vgg13": (((64,) * 4, (128,) * 3, (256,) * 3, (512,) * 3), (2048, 1024), 4),
@@ -52,6 +74,7 @@ class C3D(nn.Module):
                 width = channels
             if index < 4:
                 layers.append(nn.MaxPool3d((1, 2, 2) if index == 0 else 2))
+        layers.append(nn.MaxPool3d(2, padding=(0, 1, 1)))  # pool5; one frame is left
         self.features = nn.Sequential(*layers)
         self.grid = grid
         head: list[nn.Module] = []
@@ -60,64 +83,28 @@ class C3D(nn.Module):
             head += [nn.Linear(width, channels), nn.ReLU(inplace=True), nn.Dropout(0.5)]
             width = channels
         self.head = nn.Sequential(nn.Flatten(), *head, nn.Linear(width, num_classes))
+        initialise(self)
 
     def forward(self, clips: Tensor, flow: Tensor | None = None) -> Tensor:
         """Classify clips; arguments, result and errors as :meth:`VideoResNet.forward`."""
         check_clips(clips, self.DIVISOR, next(self.parameters()).dtype)
-        features = self.features(clips).mean(2)  # (B, C, h, w)
-        # mean and 2-D pooling, because AdaptiveAvgPool3d cannot be exported to ONNX
+        features = self.features(clips).squeeze(2)  # (B, C, h, w)
+        # 2-D pooling, because AdaptiveAvgPool3d cannot be exported to ONNX
         return self.head(functional.adaptive_avg_pool2d(features, self.grid))
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions and a shortcut, as in ResNet's basic block."""
-
-    def __init__(self, first: nn.Module, second: nn.Module, shortcut: nn.Module):
-        super().__init__()
-        self.first, self.second, self.shortcut = first, second, shortcut
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Compute relu(second(relu(first(x))) + shortcut(x))."""
-        residual = self.shortcut(features)
-        features = functional.relu(self.first(features))
-        return functional.relu(self.second(features) + residual)
-
-
-class VideoResNet(nn.Module):
-    """Stem, residual blocks, global average pooling and a fully connected head."""
-
-    DIVISOR = 16
-
-    def __init__(self, stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module):
-        super().__init__()
-        self.stem = stem
-        self.blocks = nn.Sequential(*blocks)
-        self.head = head
-
-    def forward(self, clips: Tensor, flow: Tensor | None = None) -> Tensor:
-        """Classify clips.
-
-        Args:
-            clips: Normalised RGB, shape (B, 3, 16, H, W), of the weights' type.
-            flow: Ignored; accepted so that all models are called alike.
-
-        Returns:
-            Logits, shape (B, num_classes).
-
-        Raises:
-            ValueError: If shape, type or values of the clips do not fit.
-        """
-        check_clips(clips, self.DIVISOR, next(self.parameters()).dtype)
-        features = self.blocks(self.stem(clips))  # (B, C, t, h, w)
-        return self.head(features.mean((2, 3, 4)))
 
 
 class R2Plus1D(VideoResNet):
     """Residual network with 3-D convolutions factored into space and time.
 
-    Certainty: ``resnet21`` is Tran et al.'s network with blocks 4-6-6-3 and an extra batch norm
-    and ReLU in every factored convolution; it gives Table 2's 65.53 with no free choice.
+    Certainty: ``resnet21`` prints Table 2's 65.53. It equals, tensor for tensor, the public code's
+    ``R2Plus1DClassifier(51, (4, 6, 6, 3))`` (github.com/jfzhang95/pytorch-video-recognition, commit
+    b703587), and so it differs from Tran et al.'s network: batch norm and ReLU follow every
+    temporal convolution, the shortcuts are factored too, and the channels between space and time
+    are counted for each convolution. Other units per stage print the same figure; of the two
+    that the paper names, only 4-6-6-3 does.
+
     ``vgg13`` follows Table 3's rows as printed, misses Table 4's 35.8 by 0.2 %, and is plausible.
+    It is no (2+1)D network: its second convolution is a full 3x3x3.
 
     Args:
         num_classes: Number of action classes.
@@ -132,24 +119,31 @@ class R2Plus1D(VideoResNet):
     def __init__(self, num_classes: int, backbone: str = "resnet21"):
         units = lookup_backbone(self.UNITS, backbone)
         if backbone == "vgg13":
-            stem = nn.Sequential(_convolution(3, 64, (1, 3, 3), (1, 2, 2)), _norm_and_relu(64))
+            stem = nn.Sequential(convolution(3, 64, FLAT, (1, 2, 2)), norm_and_relu(64))
             rows = zip(units, (3, 64, 128, 256), (64, 128, 256, 512), strict=True)
-            blocks = _residual_stages(64, [(n, out, _table_3_block(mid)) for n, mid, out in rows])
-            super().__init__(stem, blocks, _head(512, num_classes))
+            blocks = residual_stages(64, [(n, out, _table_3_block(mid)) for n, mid, out in rows])
+            super().__init__(stem, blocks, _head(512, 1024, num_classes))
             return
         widths = (64, 128, 256, 512) if backbone == "resnet21" else (16, 32, 48)
         stem = _factored_convolution(3, widths[0], (3, 7, 7), (1, 2, 2), mid=45 * widths[0] // 64)
         stages = [(n, c, _factored_block) for n, c in zip(units, widths, strict=True)]
-        blocks = _residual_stages(widths[0], stages)
+        blocks = residual_stages(widths[0], stages)
         super().__init__(stem, blocks, nn.Linear(widths[-1], num_classes))
 
 
 class R3D(VideoResNet):
-    """Residual network of 3-D convolutions with a 7x7 stem of 3 channels and max-pooling.
+    """Residual network of 3-D convolutions with a 1x7x7 stem and max-pooling.
 
-    Certainty: both sizes are constructions. With the settings of R2Plus1D the network would have
-    65.51 M, so the paper's 57.68 cannot belong to a matched network. Which kernels have no extent
-    in time was chosen to give 57.68 and to come within 0.2 % of 26.78.
+    Certainty: both sizes are constructions, two of many. With the settings of R2Plus1D the network
+    would have 65.51 M, so the paper's 57.68 cannot belong to a matched network. Which kernels have
+    no extent in time was chosen to print 57.68 and 26.78.
+
+    Reading: section 4's "7 x 7 convolution with input channel 3" has 3 input channels and 64 output
+    channels. Table 1's "7x7, 3" could also mean 3 output channels, a bottleneck that neither the
+    text nor the counts need.
+
+    ``demo`` has the stages of ``vgg13`` but the last, one unit each and narrow; it has no
+    max-pooling, because its clips are small.
 
     Args:
         num_classes: Number of action classes.
@@ -160,62 +154,35 @@ class R3D(VideoResNet):
     """
 
     # Per stage: units, channels, kernel, and kernel of the first convolution of the first unit.
-    _FLAT, _FULL, _POINT = (1, 3, 3), (3, 3, 3), (1, 1, 1)
     STAGES = {
         "resnet21": (
-            (4, 64, _FLAT, _POINT), (6, 128, _FLAT, _POINT),
-            (6, 256, _FULL, _POINT), (3, 512, _FULL, _POINT),
+            (4, 64, FULL, FLAT), (6, 128, FLAT, POINT),
+            (6, 256, FULL, POINT), (3, 512, FULL, POINT),
         ),
         "vgg13": (
-            (4, 64, _FULL, _FULL), (3, 128, _FULL, _FULL),
-            (3, 256, _FULL, _FULL), (3, 512, _FLAT, _FLAT),
+            (4, 64, FULL, FLAT), (3, 128, FULL, FULL),
+            (3, 256, FULL, FULL), (3, 512, FLAT, FLAT),
         ),
-        "demo": ((1, 16, _FULL, _FULL), (1, 32, _FULL, _FULL), (1, 48, _FULL, _FULL)),
+        "demo": ((1, 16, FULL, FLAT), (1, 32, FULL, FULL), (1, 48, FULL, FULL)),
     }  # fmt: skip
+    # Width of the hidden fully connected layer. None: the classes follow the average.
+    HIDDEN = {"resnet21": None, "vgg13": 1024, "demo": 128}
 
     def __init__(self, num_classes: int, backbone: str = "resnet21"):
         stages = lookup_backbone(self.STAGES, backbone)
-        width = 16 if backbone == "demo" else 3
-        stem = [_convolution(3, width, (3, 7, 7), (1, 2, 2)), _norm_and_relu(width)]
+        width = stages[0][1]
+        stem = [convolution(3, width, (1, 7, 7), (1, 2, 2)), norm_and_relu(width)]
         if backbone != "demo":
             stem.append(nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)))
-        plain = [(n, c, _plain_block(kernel, first)) for n, c, kernel, first in stages]
-        blocks = _residual_stages(width, plain)
-        super().__init__(nn.Sequential(*stem), blocks, _head(stages[-1][1], num_classes))
-
-
-BlockMaker = Callable[[int, int, bool], ResidualBlock]
-"""Function of input channels, output channels, and whether to halve time and space."""
-
-
-def _residual_stages(
-    channels: int, stages: Sequence[tuple[int, int, BlockMaker]]
-) -> list[ResidualBlock]:
-    """Build the blocks of all stages; each stage after the first halves time and space."""
-    blocks = []
-    for stage, (units, out_channels, make) in enumerate(stages):
-        for unit in range(units):
-            blocks.append(make(channels, out_channels, stage > 0 and unit == 0))
-            channels = out_channels
-    return blocks
-
-
-def _plain_block(kernel: Triple, first_kernel: Triple) -> BlockMaker:
-    """Return a maker of R3D's blocks.
-
-    Args:
-        kernel: Kernel of the convolutions.
-        first_kernel: Kernel of the first convolution where channels or size change.
-    """
-
-    def make(in_channels: int, out_channels: int, halve: bool) -> ResidualBlock:
-        stride = STRIDE_2 if halve else STRIDE_1
-        changes = halve or in_channels != out_channels
-        first = _normed(in_channels, out_channels, first_kernel if changes else kernel, stride)
-        second = _normed(out_channels, out_channels, kernel, STRIDE_1)
-        return ResidualBlock(first, second, _shortcut(in_channels, out_channels, stride))
-
-    return make
+        blocks = []
+        for stage, (units, out_channels, kernel, first_kernel) in enumerate(stages):
+            for unit in range(units):
+                first = first_kernel if unit == 0 else kernel
+                halve = stage > 0 and unit == 0
+                blocks.append(plain_block(width, out_channels, halve, kernel, first))
+                width = out_channels
+        head = _head(width, self.HIDDEN[backbone], num_classes)
+        super().__init__(nn.Sequential(*stem), blocks, head)
 
 
 def _table_3_block(mid: int) -> BlockMaker:
@@ -223,33 +190,33 @@ def _table_3_block(mid: int) -> BlockMaker:
 
     def make(in_channels: int, out_channels: int, halve: bool) -> ResidualBlock:
         stride = STRIDE_2 if halve else STRIDE_1
-        first = _normed(in_channels, mid, (1, 7, 7), (1, *stride[1:]))
-        second = _normed(mid, out_channels, (3, 3, 3), (stride[0], 1, 1))
-        return ResidualBlock(first, second, _shortcut(in_channels, out_channels, stride))
+        first = normed(in_channels, mid, (1, 7, 7), (1, *stride[1:]))
+        second = normed(mid, out_channels, FULL, (stride[0], 1, 1))
+        return ResidualBlock(first, second, shortcut(in_channels, out_channels, stride))
 
     return make
 
 
 def _factored_block(in_channels: int, out_channels: int, halve: bool) -> ResidualBlock:
-    """Build Tran et al.'s (2+1)D block, with a factored shortcut."""
+    """Build the public code's (2+1)D block, with a factored shortcut."""
     stride = STRIDE_2 if halve else STRIDE_1
 
-    def normed(channels: int, kernel: Triple, stride: Triple) -> nn.Sequential:
-        factored = _factored_convolution(channels, out_channels, kernel, stride)
-        return nn.Sequential(factored, nn.BatchNorm3d(out_channels))
+    def factored(channels: int, kernel: Triple, stride: Triple) -> nn.Sequential:
+        layers = _factored_convolution(channels, out_channels, kernel, stride)
+        return nn.Sequential(layers, nn.BatchNorm3d(out_channels))
 
-    shortcut: nn.Module = nn.Identity()
+    projection: nn.Module = nn.Identity()
     if halve or in_channels != out_channels:
-        shortcut = normed(in_channels, (1, 1, 1), stride)
+        projection = factored(in_channels, POINT, stride)
     return ResidualBlock(
-        normed(in_channels, (3, 3, 3), stride), normed(out_channels, (3, 3, 3), STRIDE_1), shortcut
+        factored(in_channels, FULL, stride), factored(out_channels, FULL, STRIDE_1), projection
     )
 
 
 def _factored_convolution(
     in_channels: int, out_channels: int, kernel: Triple, stride: Triple, mid: int | None = None
 ) -> nn.Sequential:
-    """Factor a 3-D convolution into space and time.
+    """Factor a 3-D convolution into space and time; batch norm and ReLU follow both.
 
     Args:
         in_channels: Channels of the input.
@@ -265,36 +232,17 @@ def _factored_convolution(
         weights = time * area * in_channels * out_channels
         mid = weights // (area * in_channels + time * out_channels)
     return nn.Sequential(
-        _convolution(in_channels, mid, (1, *space), (1, *stride[1:])),
-        _norm_and_relu(mid),
-        _convolution(mid, out_channels, (time, 1, 1), (stride[0], 1, 1)),
-        _norm_and_relu(out_channels),
+        convolution(in_channels, mid, (1, *space), (1, *stride[1:])),
+        norm_and_relu(mid),
+        convolution(mid, out_channels, (time, 1, 1), (stride[0], 1, 1)),
+        norm_and_relu(out_channels),
     )
 
 
-def _convolution(in_channels: int, out_channels: int, kernel: Triple, stride: Triple) -> nn.Conv3d:
-    padding = tuple(size // 2 for size in kernel)
-    return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
-
-
-def _normed(in_channels: int, out_channels: int, kernel: Triple, stride: Triple) -> nn.Sequential:
-    convolution = _convolution(in_channels, out_channels, kernel, stride)
-    return nn.Sequential(convolution, nn.BatchNorm3d(out_channels))
-
-
-def _norm_and_relu(channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.BatchNorm3d(channels), nn.ReLU(inplace=True))
-
-
-def _shortcut(in_channels: int, out_channels: int, stride: Triple) -> nn.Module:
-    if in_channels == out_channels and stride == STRIDE_1:
-        return nn.Identity()
-    return _normed(in_channels, out_channels, (1, 1, 1), stride)
-
-
-def _head(channels: int, num_classes: int) -> nn.Sequential:
-    """Build the last row of Tables 1 and 3: 1024 FC and the classes (128 FC at demo size)."""
-    hidden = 1024 if channels == 512 else 128
+def _head(channels: int, hidden: int | None, num_classes: int) -> nn.Module:
+    """Build the fully connected layers: Tables 1 and 3 print 1024 units before the classes."""
+    if hidden is None:
+        return nn.Linear(channels, num_classes)
     return nn.Sequential(
         nn.Linear(channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, num_classes)
     )

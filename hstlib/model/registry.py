@@ -1,13 +1,29 @@
-"""Models by name."""
+"""Models by name.
+
+``hst``, ``c3d``, ``r2plus1d`` and ``r3d`` are the paper's; ``r3d-standard``, ``r2plus1d-standard``
+and ``r3d-flow`` are ours, to be compared beside them.
+"""
 
 import torch
 from torch import nn
 
 from hstlib.model.baselines import C3D, R3D, R2Plus1D
+from hstlib.model.fusion import R3DFlow
 from hstlib.model.hst import HST
 from hstlib.model.readings import apply_reading
+from hstlib.model.standard import StandardR2Plus1D, StandardR3D
 
-MODELS: dict[str, type[nn.Module]] = {"hst": HST, "c3d": C3D, "r2plus1d": R2Plus1D, "r3d": R3D}
+MODELS: dict[str, type[nn.Module]] = {
+    "hst": HST,
+    "c3d": C3D,
+    "r2plus1d": R2Plus1D,
+    "r3d": R3D,
+    "r3d-standard": StandardR3D,
+    "r2plus1d-standard": StandardR2Plus1D,
+    "r3d-flow": R3DFlow,
+}
+USES_FLOW = (HST, R3DFlow)
+"""Models that read the flow; all others ignore it."""
 
 
 def build_model(model: str, num_classes: int, backbone: str, reading: str = "paper") -> nn.Module:

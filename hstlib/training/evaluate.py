@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from hstlib.config import ClipConfig, TrainConfig
 from hstlib.data.augment import evaluation_views
 from hstlib.data.clips import cut_clips, normalise
+from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample
 from hstlib.data.flow import optical_flow
 from hstlib.data.store import ClipStore
-from hstlib.data.video import VideoError
 from hstlib.training.metrics import (
     clip_accuracy,
     confusion_matrix,
@@ -137,7 +137,7 @@ def _read_clips(samples: Sequence[Sample], store: ClipStore) -> Iterator[Numbere
     """Yield the clips of each sample; none for a video that cannot be read."""
     for index, sample in enumerate(samples):
         try:
-            frames, flow, _ = store.read_all(sample.path)
+            frames, flow, *_ = store.read_all(sample.path)
         except VideoError:
             continue
         clips = range(len(frames)) if sample.clip_index is None else [sample.clip_index]
@@ -223,7 +223,7 @@ def predict_video(model: nn.Module, path: Path, config: TrainConfig) -> np.ndarr
     Raises:
         hstlib.data.video.VideoError: If the file cannot be used.
     """
-    frames, flow, _ = cut_clips(path, config.clip)
+    frames, flow, *_ = cut_clips(path, config.clip)
     clips = zip(repeat(0), frames, flow, strict=False)
     views = _score_each(model, clips, BATCH_SIZE, config.crop_size, config.num_crops)
     return np.stack([probabilities for _, probabilities in views]).mean(0)

@@ -169,6 +169,9 @@ class _Experiment:
             "%s: %d training videos, %d for validation, %d test",
             config.run_id, len(self.readable), len(self.validation), len(self.data.test),
         )  # fmt: skip
+        repeating = sum(self.store.repeats(sample.path) > 0 for sample in self.readable)
+        if repeating:
+            log.info("%d training videos are short: their clips repeat frames", repeating)
         if self.store.problems:
             log.info("%d files cannot be used, listed at the end", len(self.store.problems))
         self.record = start_record(config, self.data, folder)

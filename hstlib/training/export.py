@@ -14,7 +14,7 @@ from torch import nn
 from hstlib.config import TrainConfig
 from hstlib.data.clips import RGB_MEAN, RGB_STD
 from hstlib.files import complete
-from hstlib.model import HST
+from hstlib.model.registry import USES_FLOW
 
 CLIPS = (
     "RGB frames, normalised as the metadata's 'normalisation' says: (frames / divide_by - mean) / "
@@ -34,8 +34,8 @@ def export_onnx(path: Path, model: nn.Module, config: TrainConfig, classes: Sequ
     """Write a model as one ONNX file, atomically.
 
     All models have the inputs ``clips`` (batch, 3, 16, size, size) and ``flow`` (batch, 2, 16,
-    size, size), float32 with any batch size, and the output ``logits`` (batch, num_classes). The
-    baselines ignore ``flow``, but runtimes require the input; pass zeros.
+    size, size), float32 with any batch size, and the output ``logits`` (batch, num_classes). Models
+    that ignore ``flow`` have the input too, and runtimes require it; pass zeros.
 
     The file's metadata are JSON: ``classes``, ``config`` (settings of the run) and
     ``normalisation`` (``divide_by``, ``mean`` and ``std`` of the RGB channels).
@@ -57,7 +57,7 @@ def export_onnx(path: Path, model: nn.Module, config: TrainConfig, classes: Sequ
     graph = program.model.graph
     for part in (graph, *graph):
         part.metadata_props.clear()  # stack traces, which contain paths of this machine
-    flow = FLOW if isinstance(model, HST) else f"Ignored by this model. {FLOW}"
+    flow = FLOW if isinstance(model, USES_FLOW) else f"Ignored by this model. {FLOW}"
     for value, text in zip((*graph.inputs, *graph.outputs), (CLIPS, flow, LOGITS), strict=True):
         value.doc_string = text
     program.model.metadata_props.update(

@@ -1,0 +1,173 @@
+"""List files: one CSV defines a data set."""
+
+from pathlib import Path
+
+import pytest
+
+from hstlib.data.datasets import hold_out_validation, load_dataset, load_splits
+from hstlib.data.lists import ListedVideo, read_list, read_text, write_list
+from hstlib.data.verify import verify
+
+BY_SUBSET = """file,class,group,subset
+a/1.mp4,run,film1,train
+a/2.mp4,run,film2,test
+b/1.mp4,walk,film1,train
+b/2.mp4,walk,film3,test
+b/3.mp4,walk,film4,validation
+b/4.mp4,walk,film5,unused
+"""
+BY_SPLIT = """file,class,source,split1,split2,split3
+a.avi,run,Alien,1,2,train
+b.avi,run,Heat,2,1,test
+c.avi,run,Jaws,0,-1,validation
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_text(content: str | bytes, name: str = "videos.csv") -> Path:
+        file = tmp_path / "mine" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return file
+
+    return write_text
+
+
+def names(samples) -> list[str]:
+    return [f"{s.path.parent.name}/{s.path.name}" for s in samples]
+
+
+def test_a_list_defines_classes_groups_and_subsets(write):
+    file = write(BY_SUBSET)
+    data = load_dataset("folder", file)
+    assert (data.name, data.classes, data.folder) == ("mine", ("run", "walk"), file.parent)
+    assert names(data.train) == ["a/1.mp4", "b/1.mp4"] and names(data.test) == [
+        "a/2.mp4",
+        "b/2.mp4",
+    ]
+    assert names(data.validation) == ["b/3.mp4"] and names(data.unused) == ["b/4.mp4"]
+    assert [s.group for s in data.train] == ["film1", "film1"] and data.sources_known
+    assert len(data.missing) == len(data.samples) == 6
+    assert hold_out_validation(data) == (data.train, data.validation)
+
+
+def test_a_folder_with_a_list_is_the_list_even_beside_class_folders(write, class_folders):
+    file = write(BY_SUBSET)
+    (file.parent / "left").symlink_to(class_folders / "left")
+    assert load_dataset("folder", file.parent) == load_dataset("folder", file)
+
+
+def test_a_list_of_another_name_is_a_data_set_of_that_name(write):
+    assert load_dataset("folder", write(BY_SUBSET, "two films.csv")).name == "two films"
+
+
+def test_a_list_has_the_splits_that_it_names(write):
+    file = write(BY_SUBSET)
+    assert len(load_splits("folder", file)) == 1
+    with pytest.raises(ValueError, match=r"videos\.csv: split is 2, but the list has 1; use 1"):
+        load_dataset("folder", file, 2)
+    assert load_dataset("folder", file, 2, protocol="random-by-video").test
+
+
+def test_numbers_of_hmdb51_and_words_are_the_same(write):
+    one, two, three = load_splits("folder", write(BY_SPLIT))
+    assert [Path(s.path).stem for part in (one.train, one.test, one.unused) for s in part] == [
+        *"abc"
+    ]
+    assert [s.group for s in two.train + two.test] == ["Heat", "Alien"] and len(two.samples) == 2
+    assert [s.group for s in three.validation] == ["Jaws"]
+
+
+def test_without_subsets_every_third_source_is_tested(write):
+    rows = "".join(f"{c}{g}.avi,{c},film{g}\n" for c in ("run", "walk") for g in range(6))
+    file = write(f"file,class,group\n{rows}")
+    tested = [{s.group for s in data.test} for data in load_splits("folder", file)]
+    assert tested == [{"film0", "film3"}, {"film1", "film4"}, {"film2", "film5"}]
+
+
+def test_a_list_without_sources_says_that_they_are_unknown(write):
+    rows = "".join(f"{i}.avi,run,,{'test' if i else 'train'}\n" for i in range(3))
+    assert not load_dataset("folder", write(f"file,class,group,subset\n{rows}")).sources_known
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        BY_SUBSET.encode("utf-8-sig"),
+        BY_SUBSET.replace("\n", "\r\n").encode(),
+        BY_SUBSET.encode("utf-16"),
+        BY_SUBSET.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"),
+        BY_SUBSET.replace(",", ";").encode(),
+        BY_SUBSET.replace("file,", "File ,").replace("\n", "\n\n").encode(),
+        BY_SUBSET.replace("/", "\\").encode(),
+    ],
+    ids=["bom", "crlf", "utf-16", "excel", "semicolons", "blank lines", "windows paths"],
+)
+def test_lists_of_other_programs_are_read(write, content):
+    plain = load_dataset("folder", write(BY_SUBSET, "a.csv"))
+    other = load_dataset("folder", write(content, "a.csv"))
+    assert plain == other
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            b"file,class\ncaf\xe9.avi,run\n",
+            r"csv:2: not a text file.*0xe9.*save it as UTF-8",
+        ),
+        (BY_SUBSET.encode("utf-16-le"), r"videos\.csv:1: not a text file.*zero byte"),
+        (b"", r"videos\.csv:1: no column class and no column file"),
+        (
+            b"name,label\na,b\n",
+            r"csv:1: no column class and no column file in 'name,l",
+        ),
+        (b"file,class\n", r"videos\.csv: no videos"),
+        (b"file,class\na.avi\n", r"videos\.csv:2: 1 cells, but the first line has 2"),
+        (b"file,class\na.avi,\n", r"videos\.csv:2: the column 'class' is empty"),
+        (b"file,class\na,r\n\nx/../a,r\n", r"videos\.csv:4: 'x/\.\./a' is also in .*csv:2"),
+        (b"file,class,subset\na,r,dev\n", r"videos\.csv:2: subset is 'dev'; use train, test"),
+        (b"file,class,split1\na,r,\n", r"videos\.csv:2: split1 is ''; use"),
+        (b"file,class,subset\na,r,1\n", r"videos\.csv: 1 training and 0 test videos in split 1"),
+        (
+            b"file,class,subset\na,run,train\nb,run,test\nc,walk,test\n",
+            r"split 1 tests \['walk'\], but has no training video of them; give .*adopt",
+        ),
+    ],
+)
+def test_a_damaged_list_is_refused_with_its_place(write, content, message):
+    with pytest.raises(ValueError, match=message):
+        load_dataset("folder", write(content))
+
+
+def test_files_outside_of_the_folder_of_the_list_are_verified(write, class_folders, inline_pool):
+    videos = sorted(class_folders.rglob("*.avi"))[:4]
+    rows = "".join(
+        f"{path},{path.parent.name},g{i},{'test' if i % 2 else 'train'}\n"
+        for i, path in enumerate(videos)
+    )
+    file = write(f"file,class,group,subset\n{rows}", "elsewhere.csv")
+    data = load_dataset("folder", file)
+    assert not data.missing and all(path.is_relative_to(data.folder) for path in data.paths)
+    (file.parent / "other").mkdir()  # a list chooses files; others are no strays
+    assert verify("folder", file, 1).problems == []
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    videos = [
+        ListedVideo(tmp_path / "a b,c.avi", "run", "film", ("train", "test", None)),
+        ListedVideo(tmp_path / 'q"é.avi', "walk", None, ("test", "unused", "validation")),
+    ]
+    write_list(tmp_path / "lists" / "x.csv", videos)
+    assert read_list(tmp_path / "lists" / "x.csv") == videos
+    assert read_text(tmp_path / "lists" / "x.csv").splitlines()[0] == (
+        "file,class,group,split1,split2,split3"
+    )
+
+
+def test_a_name_that_is_no_text_cannot_be_listed(tmp_path):
+    video = ListedVideo(tmp_path / "caf\udce9.avi", "run", "film", ("train",))
+    with pytest.raises(ValueError, match=r"caf.udce9.*not valid UTF-8; rename it"):
+        write_list(tmp_path / "x.csv", [video])
+    assert not (tmp_path / "x.csv").exists()
