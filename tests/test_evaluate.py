@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scores import score_videos
 from torch import Tensor, nn
 
 from hstlib.config import ClipConfig, TrainConfig
@@ -17,7 +18,6 @@ from hstlib.training.evaluate import (
     average_views,
     predict_video,
     score_clips,
-    score_videos,
     score_views,
     summarise,
 )

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scores import score_videos
 from torch.utils.checkpoint import checkpoint
 
 from hstlib.config import TrainConfig
@@ -15,7 +16,7 @@ from hstlib.data.datasets import Sample, hold_out_validation, load_dataset
 from hstlib.model.registry import build_model, to_channels_last
 from hstlib.training import experiment
 from hstlib.training.checkpoint import check_split, load_checkpoint, save_checkpoint
-from hstlib.training.evaluate import score_videos, summarise
+from hstlib.training.evaluate import summarise
 from hstlib.training.experiment import (
     evaluated_checkpoint,
     kind_accuracy,

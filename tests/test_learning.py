@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scores import score_videos
 
 from hstlib.config import TrainConfig
 from hstlib.data.datasets import load_dataset
 from hstlib.data.demo import DemoClip, draw_clip
 from hstlib.training.checkpoint import load_checkpoint
-from hstlib.training.evaluate import score_videos
 from hstlib.training.experiment import open_store, run_experiment
 from hstlib.training.loop import TrainingError
 from hstlib.training.rows import load_rows

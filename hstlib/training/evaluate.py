@@ -89,31 +89,6 @@ def score_views(
     return [np.stack(video_views) if video_views else None for video_views in views]
 
 
-def score_videos(
-    model: nn.Module,
-    samples: Sequence[Sample],
-    store: ClipStore,
-    batch_size: int = BATCH_SIZE,
-    shuffle_time_seed: int | None = None,
-    crop_size: int = 0,
-    num_crops: int = 1,
-) -> np.ndarray:
-    """Return class probabilities of every video, averaged over its views.
-
-    Takes the same arguments as :func:`score_views`.
-
-    Returns:
-        float32, shape (N, num_classes). The row of a video that cannot be read is NaN.
-    """
-    views = score_views(model, samples, store, batch_size, shuffle_time_seed, crop_size, num_crops)
-    readable = [video_views for video_views in views if video_views is not None]
-    if readable:
-        num_classes = readable[0].shape[1]
-    else:
-        num_classes = _num_classes(model, store.config, crop_size)
-    return average_views(views, num_classes)
-
-
 def average_views(views: Sequence[np.ndarray | None], num_classes: int) -> np.ndarray:
     """Return the mean over each video's views, float32, shape (N, num_classes).
 
@@ -124,13 +99,6 @@ def average_views(views: Sequence[np.ndarray | None], num_classes: int) -> np.nd
         if video_views is not None:
             row[:] = video_views.mean(0)
     return scores
-
-
-def _num_classes(model: nn.Module, config: ClipConfig, crop_size: int) -> int:
-    """Count the model's outputs with an empty clip."""
-    frames, side = config.num_frames, crop_size or config.size
-    clip = torch.zeros(1, frames, side, side, 3, dtype=torch.uint8)
-    return score_clips(model, clip, torch.zeros(1, 2, frames, side, side)).shape[1]
 
 
 def _read_clips(samples: Sequence[Sample], store: ClipStore) -> Iterator[NumberedClip]:
