@@ -48,7 +48,7 @@ def write(path: Path, times: np.ndarray, rate: Fraction | int = 30, codec: str =
         unit = 1 / Fraction(rate) if fixed else UNIT
         stream.time_base = stream.codec_context.time_base = unit
         for time in times:
-            frame = av.VideoFrame.from_ndarray(draw(round(time * 1000)), "rgb24")
+            frame = av.VideoFrame.from_ndarray(draw(round(time * 1000) % 2**BITS), "rgb24")
             frame.pts, frame.time_base = round(time / unit), unit
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
@@ -122,6 +122,12 @@ def test_a_clip_of_a_long_video_takes_its_frames_alone(tmp_path):
     assert np.allclose(clips.times[0], times[:17]) and clips.times[1][-1] == -1
     assert [shown_time(frame) for frame in clips.frames[0]] == pytest.approx(times[:16], abs=1e-3)
     assert clips.repeats == 0
+
+
+def test_a_wild_timestamp_asks_for_no_memory_without_end(tmp_path):
+    path = write(tmp_path / "a.mkv", np.r_[np.arange(20) / 25, 2e6], 25)
+    video = read_video(path, size=16)
+    assert (video.info.timing, video.info.frames, video.length) == ("index", 21, 14)
 
 
 def test_a_short_video_counts_its_repeats(tmp_path):

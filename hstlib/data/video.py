@@ -24,7 +24,8 @@ LOST_SHARE_ALLOWED = 0.05
 """Packets of an intact file that may give no frame: placeholders of packed B-frames, and frames
 before the first key frame."""
 TIME_TOLERANCE = 1e-6  # seconds; times are rounded to the units of the container
-MAX_RATE = 1000.0  # Hz
+MAX_RATE, USUAL_RATE = 1000.0, 25.0  # Hz; the second where the header gives none that can be
+MAX_SECONDS = 1e6  # a wild timestamp or rate must not ask for memory without end
 
 
 @dataclass(frozen=True)
@@ -285,9 +286,10 @@ def _times(pts: Sequence[int | None], stream: av.VideoStream) -> tuple[np.ndarra
     """Return the time of every frame after the first, in seconds, and where it comes from."""
     if pts and None not in pts:
         times = np.array([int(value) - int(pts[0]) for value in pts]) * float(stream.time_base)
-        if len(pts) > 1 and (np.diff(times) > 0).all():
+        if len(pts) > 1 and (np.diff(times) > 0).all() and times[-1] < MAX_SECONDS:
             return times, "timestamps"
-    return np.arange(len(pts)) / _rate(stream), "index"
+    rate = _rate(stream)
+    return np.arange(len(pts)) / (rate if len(pts) / rate < MAX_SECONDS else USUAL_RATE), "index"
 
 
 def _rate(stream: av.VideoStream) -> float:
@@ -295,7 +297,7 @@ def _rate(stream: av.VideoStream) -> float:
     for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate):
         if rate and 0 < rate <= MAX_RATE:
             return float(rate)
-    return 25.0
+    return USUAL_RATE
 
 
 def _describe(
