@@ -18,7 +18,7 @@ ModelName = Literal[
 ]
 BackboneName = Literal["resnet21", "vgg13", "demo"]
 DatasetName = Literal["hmdb51", "ucf101", "jhmdb", "demo-hmdb51", "demo-ucf101", "folder"]
-Protocol = Literal["official", "random-by-video", "random-by-clip"]
+Protocol = Literal["official", "validation", "random-by-video", "random-by-clip"]
 
 # Section 4, "Training Details": HST 0.01; R2Plus1D and R3D 0.001; C3D 0.0001 (NaN at 0.1).
 # The paper does not have the last three models and names no rate for them; they get R3D's.
@@ -69,9 +69,11 @@ class DataConfig(_Settings):
     split: int = Field(1, ge=1, le=3)
     """Official split 1-3; for ``folder``, the fold of groups held out for testing."""
     protocol: Protocol = "official"
-    """How training and test set are split. ``official`` keeps groups apart. The random protocols
-    test on a random fifth of each class, with ``split`` as seed, drawn from the videos or from
-    their ``clips_per_video`` clips. They leak, and exist to measure how much."""
+    """How training and test set are split. ``official`` keeps groups apart. ``validation`` divides
+    the training set of that split, by groups, and never reads its test set: settings are chosen
+    there. The random protocols test on a random fifth of each class, with ``split`` as seed, drawn
+    from the videos or from their ``clips_per_video`` clips. They leak, and exist to measure how
+    much."""
 
 
 class ModelConfig(_Settings):
@@ -178,6 +180,8 @@ class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig
     instead of the last."""
     num_crops: Literal[1, 3] = 1
     """Crops per clip that evaluation averages over; used if ``crop_size`` is set."""
+    variant: str = Field("", pattern=r"^[a-z0-9.-]*$")
+    """End of the run's id, which keeps apart runs that differ in settings that the id lacks."""
 
     @model_validator(mode="before")
     @classmethod
@@ -219,12 +223,13 @@ class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig
 
     @property
     def run_id(self) -> str:
-        """Name of the run: data set, protocol, model, reading, backbone, split and seed."""
+        """Name of the run: data set, protocol, model, reading, backbone, split, seed, variant."""
         name = Path(self.data_dir).name if self.dataset == "folder" else self.dataset
         if self.protocol != "official":
             name = f"{name}-{self.protocol}"
         model = self.model if self.reading == "paper" else f"{self.model}-{self.reading}"
-        return f"{name}-{model}-{self.backbone}-s{self.split}-seed{self.seed}"
+        variant = f"-{self.variant}" if self.variant else ""
+        return f"{name}-{model}-{self.backbone}-s{self.split}-seed{self.seed}{variant}"
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:

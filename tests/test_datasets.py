@@ -404,6 +404,16 @@ def test_a_random_split_has_every_sample_once_and_a_fifth_of_each_class_in_test(
     assert all(tested[label] == round(sizes[label] / 5) for label in sizes)
 
 
+@pytest.mark.parametrize("split", [1, 2])
+def test_the_validation_protocol_divides_the_training_set_and_reads_no_test_video(any_set, split):
+    name, root = any_set
+    data = load_dataset(name, root, split, protocol="validation")
+    official = load_dataset(name, root, split)
+    assert (data.train, data.test) == hold_out_validation(official)
+    assert not set(data.train + data.test) & set(official.test)
+    assert data.paths == official.paths and data.split_id != official.split_id
+
+
 def test_by_clip_tears_videos_apart_and_by_video_does_not(class_folders):
     both = {}
     for protocol in RANDOM:

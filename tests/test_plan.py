@@ -60,6 +60,19 @@ def test_a_run_without_a_learning_rate_has_the_papers():
     assert {config.learning_rate for config in planned_runs(plan).values()} == {0.0001, 0.5}
 
 
+def test_learning_rates_of_a_plan_train_every_model_with_each_and_with_the_papers():
+    plan = changed(
+        splits=[1], seeds=[0], learning_rates=[0.01, 0.003], models={"hst": {}, "c3d": {}}
+    )
+    rates = {run_id: run.learning_rate for run_id, run in planned_runs(plan).items()}
+    assert rates == {
+        f"{corpus}-{model}-demo-s{split}-seed0-rate{rate}": rate
+        for corpus, split in (("demo-hmdb51", 1), ("moves", 3))
+        for model, tried in {"hst": (0.003, 0.01), "c3d": (0.0001, 0.003, 0.01)}.items()
+        for rate in tried
+    }
+
+
 def test_a_run_takes_one_core_and_no_gpu_unless_the_plan_says_so():
     assert (parse_plan(PLAN).resources.gpus, parse_plan(PLAN).resources.cpus) == (0, 1)
     assert parse_plan(changed(resources={"gpus": 2})).resources.gpus == 2
@@ -128,6 +141,8 @@ def test_a_corpus_without_a_data_set_is_named():
         {"models__hst__split": 1},
         {"corpora__0__model": "r3d"},
         {"corpora__0__split": 1},
+        {"learning_rates": [0.1], "train__learning_rate": 0.1},
+        {"learning_rates": [0.1], "models__hst__variant": "fast"},
     ],
     ids=str,
 )

@@ -24,7 +24,7 @@ VALUES = {
     "num_frames": 8, "fps": 12.5, "size": 96, "fit": "letterbox", "sampling": "uniform",
     "flow": "farneback", "clips_per_video": 4,
     "crop_size": 48, "flip": True, "colour_jitter": 0.2,
-    "validation": True, "num_crops": 3,
+    "validation": True, "num_crops": 3, "variant": "rate0.25",
 }  # fmt: skip
 """Another value than the default for each setting."""
 

@@ -68,14 +68,19 @@ def load_dataset(
         raise ValueError(f"protocol {protocol!r} is unknown; use one of {[*get_args(Protocol)]}")
     if name == "folder":
         layout = _read_layout(data_dir)
-        data = _folder_set(layout, _place(data_dir), split if protocol == "official" else 1)
-        if protocol == "official":
+        at_split = protocol in ("official", "validation")
+        data = _folder_set(layout, _place(data_dir), split if at_split else 1)
+        if at_split:
             check_split(data, split, _place(data_dir))
         _log_choices(data, layout)
     else:
         data = _read_official(name, data_dir, split)
     if protocol == "official":
         return data
+    if protocol == "validation":
+        train, validation = hold_out_validation(data)
+        unused = data.unused + data.test
+        return replace(data, train=train, test=validation, unused=unused, validation=())
     return split_at_random(data, split, clips_per_video if protocol == "random-by-clip" else None)
 
 

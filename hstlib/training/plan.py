@@ -7,10 +7,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hstlib.config import TrainConfig, unknown_setting
+from hstlib.config import PAPER_LEARNING_RATE, TrainConfig, unknown_setting
 
 LISTED = {"model": "models", "split": "splits", "seed": "seeds"}
 """Settings that every run takes from one of the plan's lists."""
+SWEPT = {"learning_rate": "learning_rates", "variant": "learning_rates"}
+"""Settings that a run takes from the plan's learning rates, if there are any."""
 
 
 class Corpus(BaseModel):
@@ -57,6 +59,8 @@ class Plan(BaseModel):
         corpora: Data sets to train on.
         train: Settings of all runs.
         models: Settings of each model, by name. A variant of a model sets ``model`` as well.
+        learning_rates: Learning rates to choose from. If there are any, every model is trained with
+            each of them and with the paper's, and the run's ``variant`` names the rate.
         resources: Resources of one training run.
     """
 
@@ -69,6 +73,7 @@ class Plan(BaseModel):
     corpora: list[Corpus] = Field(min_length=1)
     train: dict[str, Any] = {}
     models: dict[str, dict[str, Any]] = Field(min_length=1)
+    learning_rates: list[float] = []
     resources: Resources = Resources()
 
 
@@ -86,11 +91,12 @@ def parse_plan(content: Mapping[str, Any]) -> Plan:
         plan = Plan.model_validate(dict(content))
     except ValidationError as error:
         raise ValueError("; ".join(_describe_errors(error))) from None
-    _check_names("train", plan.train, LISTED)
+    swept = SWEPT if plan.learning_rates else ()
+    _check_names("train", plan.train, (*LISTED, *swept))
     for name, settings in plan.models.items():
-        _check_names(f"models.{name}", settings, ("split", "seed"))
+        _check_names(f"models.{name}", settings, ("split", "seed", *swept))
     for index, corpus in enumerate(plan.corpora):
-        _check_names(f"corpora[{index}]", corpus.settings, LISTED)
+        _check_names(f"corpora[{index}]", corpus.settings, (*LISTED, *swept))
     return plan
 
 
@@ -122,7 +128,8 @@ def planned_runs(content: Mapping[str, Any]) -> dict[str, TrainConfig]:
             if config.run_id in runs:
                 raise ValueError(
                     f"{keys}: the plan already has a run {config.run_id}; a run's data set, "
-                    "protocol, model, reading, backbone, split and seed must differ from another's"
+                    "protocol, model, reading, backbone, split, seed or variant must differ from "
+                    "another's"
                 )
             runs[config.run_id] = config
     return runs
@@ -132,7 +139,13 @@ def _expand(plan: Plan, corpus: Corpus, model: str) -> Iterator[dict[str, Any]]:
     """Yield the settings of a model on a corpus, for every split and seed."""
     settings = {**plan.train, "model": model, **plan.models[model], **corpus.settings}
     for split, seed in product(corpus.splits or plan.splits, plan.seeds):
-        yield {**settings, "split": split, "seed": seed}
+        run = {**settings, "split": split, "seed": seed}
+        if not plan.learning_rates:
+            yield run
+            continue
+        papers = PAPER_LEARNING_RATE.get(settings["model"])
+        for rate in sorted({*plan.learning_rates, *([papers] if papers else [])}):
+            yield {**run, "learning_rate": rate, "variant": f"rate{rate:g}"}
 
 
 def _check_names(key: str, settings: Mapping[str, Any], refused: Collection[str]) -> None:
@@ -140,7 +153,7 @@ def _check_names(key: str, settings: Mapping[str, Any], refused: Collection[str]
     for name in settings:
         if name in refused:
             raise ValueError(
-                f"{key}: remove {name!r}; runs take it from the plan's {LISTED[name]!r}"
+                f"{key}: remove {name!r}; runs take it from the plan's {(LISTED | SWEPT)[name]!r}"
             )
         if name not in TrainConfig.model_fields:
             raise ValueError(f"{key}: {unknown_setting(name, TrainConfig.model_fields)}")
