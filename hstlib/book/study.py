@@ -1,0 +1,277 @@
+"""The comparison of trained models: chosen rates, paired differences, sentences made of them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from hstlib.book.paper import ALL_TITLES
+from hstlib.book.statistics import (
+    ALPHA,
+    DEFAULT_HST,
+    Interval,
+    ModelReading,
+    confidence_interval,
+    hits_by_group,
+    holm,
+)
+from hstlib.training.rows import Row
+
+FITTED = 0.95
+"""Training top-1 in the last epoch that a run needs before a verdict is given on it."""
+
+OWN = {"model", "reading", "learning_rate", "split", "seed", "variant", "data_dir"}
+"""Settings that may differ between the runs of one comparison."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The runs of one model on one data set and protocol, with the same splits for every seed.
+
+    Attributes:
+        title: Title of the model, or of a reference that needs no network.
+        rows: The runs. Those of a reference have no epochs.
+        accuracy: Top-1 with its interval, in percent.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    accuracy: Interval
+
+    @property
+    def training_top1(self) -> float:
+        """Lowest training top-1 of the last epoch, as a fraction; 1 for a reference."""
+        return min(
+            float(row.epochs[-1]["train_top1"] or 0) if row.epochs else 1 for row in self.rows
+        )
+
+    @property
+    def fitted(self) -> bool:
+        """Whether every run has fitted its training clips."""
+        return self.training_top1 >= FITTED
+
+    @property
+    def runs(self) -> str:
+        """The runs in words, such as ``splits 1 2, seed 0``."""
+        return describe_runs(self.rows)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """HST minus another model, on the runs that both have.
+
+    Attributes:
+        hst: HST on these runs.
+        other: The other model on these runs.
+        interval: Difference of top-1 in percentage points, with its p-value.
+        corrected: p-value after Holm's correction for the family of comparisons.
+    """
+
+    hst: Result
+    other: Result
+    interval: Interval
+    corrected: float
+
+    @property
+    def sentence(self) -> str:
+        """What this comparison shows, in one sentence."""
+        name, d = self.other.title, self.interval
+        for result in (self.hst, self.other):
+            if not result.fitted:
+                return (
+                    f"HST and {name}: no verdict, because the training accuracy of {result.title} "
+                    f"ended at {100 * result.training_top1:.0f} %, below {100 * FITTED:.0f} %."
+                )
+        numbers = f"{d.mean:+.1f} points [{d.low:+.1f}, {d.high:+.1f}], corrected p "
+        numbers += f"{self.corrected:.3f}; {self.other.runs}"
+        if self.corrected >= ALPHA:
+            return f"HST and {name} cannot be told apart ({numbers})."
+        return f"HST is {'more' if d.mean > 0 else 'less'} accurate than {name} ({numbers})."
+
+
+def title_of(model: ModelReading) -> str:
+    """Return the title of a model in one reading of the paper."""
+    name, reading = model
+    return ALL_TITLES[name] if reading == "paper" else f"HST ({reading.replace('-', ' ')})"
+
+
+def describe_runs(rows: Iterable[Row]) -> str:
+    """Name the splits and the seeds of runs."""
+    rows = list(rows)
+    splits = sorted({row.config.split for row in rows})
+    seeds = sorted({row.config.seed for row in rows})
+    return f"{_count('split', splits)}, {_count('seed', seeds)}"
+
+
+def _count(noun: str, numbers: Sequence[int]) -> str:
+    """Write numbers as ``split 1`` or ``splits 1 2 3``."""
+    return f"{noun}{'s' if len(numbers) > 1 else ''} {' '.join(map(str, numbers))}"
+
+
+def group_by_model(rows: Iterable[Row]) -> dict[ModelReading, list[Row]]:
+    """Group runs by model and reading: HST first, then the baselines, then HST's readings.
+
+    Raises:
+        ValueError: If the runs differ in more than model, reading, rate, split and seed.
+    """
+    models: dict[ModelReading, list[Row]] = {}
+    for row in rows:
+        models.setdefault((row.config.model, row.config.reading), []).append(row)
+    _check_budget([row for runs in models.values() for row in runs])
+    order = [DEFAULT_HST, *((name, "paper") for name in ALL_TITLES if name != "hst")]
+    rank = {model: number for number, model in enumerate(order)}
+    return dict(sorted(models.items(), key=lambda item: (rank.get(item[0], len(rank)), item[0])))
+
+
+def _check_budget(rows: Sequence[Row]) -> None:
+    for row in rows[1:]:
+        first, other = (r.config.model_dump(exclude=OWN) for r in (rows[0], row))
+        unequal = [
+            f"{name} {first[name]!r}, {other[name]!r}"
+            for name in first
+            if first[name] != other[name]
+        ]
+        if unequal:
+            raise ValueError(
+                f"{rows[0].run_id} and {row.run_id} cannot be compared: {'; '.join(unequal)}; "
+                "compare runs of one plan and one data set"
+            )
+
+
+def complete_block(rows: Iterable[Row], pairs: set[tuple[int, int]] | None = None) -> list[Row]:
+    """Return the most runs that have the same splits for every seed.
+
+    Args:
+        rows: Runs of one model.
+        pairs: Splits and seeds to choose from; None: those of the rows.
+    """
+    by_pair = {(row.config.split, row.config.seed): row for row in rows}
+    available = by_pair.keys() if pairs is None else by_pair.keys() & pairs
+    splits, seeds = sorted({s for s, _ in available}), sorted({s for _, s in available})
+    best: list[Row] = []
+    for count in range(len(splits), 0, -1):
+        for chosen in combinations(splits, count):
+            complete = [
+                seed for seed in seeds if all((split, seed) in available for split in chosen)
+            ]
+            if len(chosen) * len(complete) > len(best):
+                best = [by_pair[split, seed] for split in chosen for seed in complete]
+    return best
+
+
+def results(rows: Iterable[Row]) -> list[Result]:
+    """Summarise every model on its own largest complete set of runs."""
+    models = group_by_model(rows)
+    return [_result(title_of(model), complete_block(runs)) for model, runs in models.items()]
+
+
+def _result(title: str, rows: Sequence[Row]) -> Result:
+    return Result(title, tuple(rows), confidence_interval(hits_by_group(rows)))
+
+
+def differences_from_hst(rows: Iterable[Row]) -> list[Difference]:
+    """Compare HST with every other model, each on the splits and seeds that both have.
+
+    The p-values are corrected by Holm's method for all comparisons returned.
+
+    Args:
+        rows: Runs on one data set and protocol.
+
+    Raises:
+        ValueError: If the runs differ in more than model, reading, rate, split and seed, or two
+            models were not tested on the same videos.
+    """
+    models = group_by_model(rows)
+    hst = models.pop(DEFAULT_HST, [])
+    return _compare(hst, {title_of(model): runs for model, runs in models.items()})
+
+
+def differences_from_references(
+    rows: Iterable[Row], references: Sequence[Mapping[str, Any]]
+) -> list[Difference]:
+    """Compare HST with what needs no network, on the splits that HST was run on.
+
+    Args:
+        rows: Runs on one data set and protocol.
+        references: Entries of ``benchmarks/results/no_network.json``; those of other test sets are
+            ignored.
+    """
+    hst = group_by_model(rows).get(DEFAULT_HST, [])
+    names = dict.fromkeys(entry["reference"] for entry in references)
+    answers = {(entry["reference"], entry["split_id"]): entry["correct"] for entry in references}
+    compared = {
+        name: [
+            _answered_by(row, answers[name, row.split_id])
+            for row in hst
+            if (name, row.split_id) in answers
+        ]
+        for name in names
+    }
+    return _compare(hst, {name: runs for name, runs in compared.items() if runs})
+
+
+def _answered_by(row: Row, correct: str) -> Row:
+    """Return a run with the answers of a reference: 1 for a correct one, in the order of videos."""
+    videos = [
+        (label, label if answer == "1" else -1, group)
+        for (label, _, group), answer in zip(row.videos, correct, strict=True)
+    ]
+    return row.model_copy(update={"videos": videos, "epochs": []})
+
+
+def _compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Difference]:
+    """Compare HST with every other by title; the p-values are corrected for all of them."""
+    compared: dict[str, tuple[Result, Result, Interval]] = {}
+    for title, runs in others.items():
+        block = complete_block(hst, {(row.config.split, row.config.seed) for row in runs})
+        if not block:
+            continue
+        own = complete_block(runs, {(row.config.split, row.config.seed) for row in block})
+        hits, baseline = hits_by_group(block), hits_by_group(own)
+        if hits.shape != baseline.shape or (hits[..., 1] != baseline[..., 1]).any():
+            raise ValueError(f"HST and {title} were not tested on the same videos")
+        interval = confidence_interval(hits, baseline)
+        compared[title] = _result("HST", block), _result(title, own), interval
+    corrected = holm({title: interval.p_value for title, (*_, interval) in compared.items()})
+    return [Difference(*parts, corrected[title]) for title, parts in compared.items()]
+
+
+def rates_by_model(rows: Iterable[Row]) -> dict[ModelReading, dict[float, list[Row]]]:
+    """Group the runs of a search for learning rates by model and rate.
+
+    Raises:
+        ValueError: If a run was tested on anything but held-out training sources.
+    """
+    table: dict[ModelReading, dict[float, list[Row]]] = {}
+    for row in sorted(rows, key=lambda row: row.config.learning_rate or 0):
+        if row.config.protocol != "validation":
+            raise ValueError(
+                f"{row.run_id} was tested by protocol {row.config.protocol!r}; a learning rate is "
+                "chosen by 'validation' only"
+            )
+        model = row.config.model, row.config.reading
+        table.setdefault(model, {}).setdefault(row.config.learning_rate, []).append(row)
+    return table
+
+
+def choose_rates(rows: Iterable[Row]) -> dict[ModelReading, float]:
+    """Return each model's rate with the highest top-1 on held-out sources; of equals, top-5."""
+    return {
+        model: max(by_rate, key=lambda rate: _mean_score(by_rate[rate]))
+        for model, by_rate in rates_by_model(rows).items()
+    }
+
+
+def _mean_score(rows: Sequence[Row]) -> tuple[float, float]:
+    return tuple(sum(row.test[key] for row in rows) / len(rows) for key in ("top1", "top5"))
+
+
+def check_rates(rows: Iterable[Row], chosen: Mapping[ModelReading, float]) -> None:
+    """Raise ValueError if a run was trained at another rate than the chosen one."""
+    for row in rows:
+        model = row.config.model, row.config.reading
+        if model in chosen and row.config.learning_rate != chosen[model]:
+            raise ValueError(
+                f"{row.run_id} was trained at {row.config.learning_rate:g}, but {chosen[model]:g} "
+                "was chosen"
+            )
