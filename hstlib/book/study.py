@@ -18,7 +18,7 @@ from hstlib.book.statistics import (
 from hstlib.training.rows import Row
 
 FITTED = 0.95
-"""Training top-1 in the last epoch that a run needs before a verdict is given on it."""
+"""Top-1 on its training videos that a run needs before a verdict is given on it."""
 
 OWN = {"model", "reading", "learning_rate", "split", "seed", "variant", "data_dir"}
 """Settings that may differ between the runs of one comparison."""
@@ -40,10 +40,8 @@ class Result:
 
     @property
     def training_top1(self) -> float:
-        """Lowest training top-1 of the last epoch, as a fraction; 1 for a reference."""
-        return min(
-            float(row.epochs[-1]["train_top1"] or 0) if row.epochs else 1 for row in self.rows
-        )
+        """Lowest top-1 on the training videos, as a fraction; 1 for a reference."""
+        return min(_training_top1(row) for row in self.rows)
 
     @property
     def fitted(self) -> bool:
@@ -54,6 +52,15 @@ class Result:
     def runs(self) -> str:
         """The runs in words, such as ``splits 1 2, seed 0``."""
         return describe_runs(self.rows)
+
+
+def _training_top1(row: Row) -> float:
+    """Return the top-1 of the final weights; in old rows, that during the last epoch."""
+    if not row.epochs:
+        return 1.0  # a reference without a network
+    if row.training_top1 is not None:
+        return row.training_top1
+    return float(row.epochs[-1]["train_top1"] or 0)
 
 
 @dataclass(frozen=True)

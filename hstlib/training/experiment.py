@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -211,12 +212,12 @@ class _Experiment:
 
     def _train(self, model: nn.Module) -> TrainingResult:
         dataset = VideoDataset(self.readable, self.store, self.config.seed, self.config.augment)
-        validate = self._validation_accuracy if self.validation else None
+        validate = partial(self._top1, samples=self.validation) if self.validation else None
         return train(model, dataset, self.config, self.accelerator, self.folder, validate)
 
-    def _validation_accuracy(self, model: nn.Module) -> float:
-        views = self._score(model, self.validation)
-        labels = [sample.label for sample in self.validation]
+    def _top1(self, model: nn.Module, samples: Sequence[Sample]) -> float:
+        views = self._score(model, samples)
+        labels = [sample.label for sample in samples]
         return top_k_accuracy(average_views(views, len(self.data.classes)), labels)
 
     def _save_checkpoints(self, model: nn.Module, result: TrainingResult) -> None:
@@ -241,7 +242,7 @@ class _Experiment:
     def _score(
         self,
         model: nn.Module,
-        samples: tuple[Sample, ...],
+        samples: Sequence[Sample],
         shuffle_time_seed: int | None = None,
     ) -> Views:
         """Score the views of videos; every process scores its share, and gets all results."""
@@ -268,6 +269,7 @@ class _Experiment:
             parameters=count_parameters(model),
             classes=len(self.data.classes),
             train_videos=len(self.training),
+            training_top1=self._top1(model, self.readable),
             missing=len(self.data.missing),
             problems=len(self.store.problems),
             epochs=[asdict(epoch) for epoch in result.records],

@@ -51,6 +51,7 @@ class Row(RunRecord):
         train_videos: Number of videos in the training list.
         missing: Number of listed files that were not on disk.
         problems: Number of files that were missing or could not be decoded.
+        training_top1: Top-1 of the evaluated weights on the training videos; None in old rows.
         test: Metrics from :func:`hstlib.training.evaluate.summarise`.
         videos: Label, prediction and group of every test video, as integers. The prediction is -1
             for an unreadable video.
@@ -69,6 +70,7 @@ class Row(RunRecord):
     train_videos: int
     missing: int
     problems: int
+    training_top1: float | None = None
     test: dict[str, float | int]
     videos: list[tuple[int, int, int]] = []
     confidences: list[float | None] = []
