@@ -5,7 +5,6 @@ that are measured in turns. The chapter on the data engine, notebooks/12_data_en
 the results.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -17,11 +16,12 @@ import numpy as np
 from common import RESULTS, argument_parser, cpu_seconds, hardware, write
 
 from hstlib.config import ClipConfig
-from hstlib.data.clips import Clips, clip_indices, cut_clips
+from hstlib.data.clips import clip_indices, cut_clips
 from hstlib.data.container import VideoError
+from hstlib.data.index import INDEX, StoredVideo, video_name, write_index
 from hstlib.data.layouts import VIDEO_SUFFIXES
-from hstlib.data.shards import StoreLayout, clips_sha256
-from hstlib.data.store import INDEX, VERSION, ClipStore, prepare_store
+from hstlib.data.shards import StoreLayout, seal
+from hstlib.data.store import VERSION, ClipStore, prepare_store
 from hstlib.data.video import inspect_video
 
 PAPER = ClipConfig()  # 16 frames of 224 pixels at 16 Hz, DIS
@@ -128,11 +128,12 @@ def _copy(sources: Iterable[np.ndarray], targets: list[np.ndarray]) -> None:
 def big_index() -> dict:
     """Open a sparse store as long as UCF101 and read all clips; return time and extra memory."""
     num_videos, clip = NUM_VIDEOS["UCF101"], ClipConfig(size=112, clips_per_video=1)
-    paths = [Path(f"Class{i // 132:03d}/v_Class_g01_c{i:05d}.avi") for i in range(num_videos)]
-    with tempfile.TemporaryDirectory() as folder:
-        write_sparse_store(Path(folder), paths, clip)
+    paths = numbered_paths(num_videos)
+    with tempfile.TemporaryDirectory() as parent:
+        folder = Path(parent) / "store"
+        write_sparse_store(folder, paths, clip)
         before, begin = private_megabytes(), time.perf_counter()
-        store = ClipStore(Path(folder))
+        store = ClipStore(folder)
         seconds = time.perf_counter() - begin
         for number in np.random.default_rng(0).permutation(num_videos):
             frames, flow = store.read(paths[number], 0)
@@ -144,18 +145,46 @@ def big_index() -> dict:
         }
 
 
+def huge_index(num_videos: int = 1_000_000) -> dict:
+    """Open a store of a million videos without clips, and find every thousandth of them."""
+    paths = numbered_paths(num_videos)
+    with tempfile.TemporaryDirectory() as parent:
+        _write_index(Path(parent) / "store", paths, ClipConfig())
+        before, begin = private_megabytes(), time.perf_counter()
+        store = ClipStore(Path(parent) / "store")
+        seconds = time.perf_counter() - begin
+        assert all(path in store for path in paths[::1000]) and Path("absent.avi") not in store
+        return {
+            "videos": num_videos,
+            "seconds_to_open": round(seconds, 3),
+            "extra_megabytes": round(private_megabytes() - before, 1),
+        }
+
+
+def numbered_paths(num_videos: int) -> list[Path]:
+    """Return names of videos like those of UCF101."""
+    return [Path(f"Class{i // 132:03d}/v_Class_g01_c{i:05d}.avi") for i in range(num_videos)]
+
+
 def write_sparse_store(folder: Path, paths: list[Path], clip: ClipConfig) -> None:
-    """Write a clip store of zeros, whose arrays are sparse files and take no room on disk."""
-    layout = StoreLayout(folder, tuple(paths), clip)
-    for number in range(layout.num_shards):
-        layout.shard(number).mkdir()
-        for name, (dtype, shape) in layout.arrays(len(layout.shard_paths(number))).items():
-            np.lib.format.open_memmap(layout.shard(number) / f"{name}.npy", "w+", dtype, shape)
-    zeros = Clips(*(np.zeros(shape[1:], dtype) for dtype, shape in layout.arrays(1).values()))
-    sha256 = clips_sha256(zeros)
-    videos = [{"path": str(path), "sha256": sha256} for path in paths]
-    index = {"version": VERSION, "clip": clip.model_dump(), "videos": videos}
-    (folder / INDEX).write_text(json.dumps(index))
+    """Write a clip store of zeros, whose shards are sparse files and take no room on disk."""
+    layout = StoreLayout(folder, clip)
+    for video in _write_index(folder, paths, clip):
+        file = layout.shard(video.sha256)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        shard = np.lib.format.open_memmap(file, "w+", layout.record, (1,))
+        seal(shard, video.sha256)
+
+
+def _write_index(folder: Path, paths: list[Path], clip: ClipConfig) -> list[StoredVideo]:
+    """Write the index of a store whose videos have their numbers as hashes."""
+    videos = [
+        StoredVideo(video_name(path), 0, 0, number.to_bytes(32, "little").hex())
+        for number, path in enumerate(paths)
+    ]
+    header = {"version": VERSION, "clip": clip.model_dump(), "problems": []}
+    write_index(folder / INDEX, header, videos)
+    return videos
 
 
 def private_megabytes() -> float:
@@ -199,6 +228,7 @@ def main() -> None:
         "scaling": scaling(paths),
         "warm": {**warm, "times_faster_than_cold": round(ratio, 1)},
         "index": big_index(),
+        "huge_index": huge_index(),
     }
     write(options.out, results)
     print(options.out.read_text())

@@ -1,4 +1,4 @@
-"""Measure the leakage of the official splits and of random splits of HMDB51 and UCF101.
+"""Measure the leakage of the official splits and of random splits of HMDB51, UCF101 and J-HMDB.
 
 Only the official split lists are read, no video. The chapter on splits, notebooks/08_splits.ipynb,
 reads the results.
@@ -13,22 +13,23 @@ from hstlib.config import data_root
 from hstlib.data.datasets import VideoSet, load_dataset, split_at_random
 from hstlib.data.leakage import find_leaks, leak_rules
 
+DATASETS = ("hmdb51", "ucf101", "jhmdb")
 SEEDS = range(1, 11)
 CLIPS_PER_VIDEO = 4  # for the protocol random-by-clip
 
 
 def measure(folder: Path) -> dict:
-    """Measure the leakage of both data sets.
+    """Measure the leakage of the data sets.
 
     Args:
-        folder: Folder that contains hmdb51/ and ucf101/.
+        folder: Folder that contains hmdb51/, ucf101/ and jhmdb/.
 
     Returns:
         ``group_sizes``: number of groups by number of clips, for each data set; ``rows``: a row per
         data set, protocol and rule.
     """
     sizes, rows = {}, []
-    for name in ("hmdb51", "ucf101"):
+    for name in DATASETS:
         official = [load_dataset(name, folder / name, split) for split in (1, 2, 3)]
         groups = Counter(sample.group for sample in official[0].samples)
         counts = Counter(groups.values())
@@ -62,7 +63,7 @@ def main() -> None:
     """Measure and write the results."""
     parser = argument_parser(__doc__, RESULTS / "leakage.json")
     parser.add_argument(
-        "--data", type=Path, help="folder with hmdb51/ and ucf101/; default: the data root"
+        "--data", type=Path, help="folder with hmdb51/, ucf101/ and jhmdb/; default: the data root"
     )
     options = parser.parse_args()
     write(options.out, measure(options.data or data_root()))

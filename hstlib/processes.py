@@ -23,13 +23,15 @@ class WorkerError(RuntimeError):
     """An item whose worker process crashed or timed out, twice.
 
     Attributes:
-        timed_out: Whether the worker timed out; otherwise it crashed.
+        timed_out: Whether the worker timed out; otherwise it crashed or was killed.
+        exit_code: Exit code of the worker; minus the number of a signal that ended it, such as -9
+            if the system killed it for lack of memory. None: it timed out.
     """
 
-    def __init__(self, item: object, timed_out: bool):
-        event = "timed out" if timed_out else "crashed"
+    def __init__(self, item: object, exit_code: int | None = None):
+        event = "timed out" if exit_code is None else f"crashed (exit code {exit_code})"
         super().__init__(f"{item}: its worker process {event}")
-        self.timed_out = timed_out
+        self.timed_out, self.exit_code = exit_code is None, exit_code
 
 
 def map_in_processes(
@@ -79,8 +81,10 @@ def map_in_processes(
 def _outcome(future: Future, item: Item) -> Result | WorkerError:
     try:
         return future.result()
-    except (ProcessExpired, TimeoutError) as error:
-        return WorkerError(item, timed_out=isinstance(error, TimeoutError))
+    except TimeoutError:
+        return WorkerError(item)
+    except ProcessExpired as error:
+        return WorkerError(item, error.exitcode)
 
 
 @contextmanager

@@ -72,6 +72,23 @@ def test_published_folds_stay_as_they_are(real_clips):
     assert all(data.sources_known and not any(find_leaks(data)) for data in splits)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["Jump/a.avi", "jump/b.avi", "run/c.avi"],
+        ["train/Jump/a.avi", "test/jump/b.avi", "train/run/c.avi", "test/run/d.avi"],
+    ],
+)
+def test_classes_that_differ_in_capitals_only_are_refused(tmp_path, names):
+    root = touch(tmp_path / "own", *names)
+    if len({path.name for path in root.rglob("[jJ]ump")}) < 2:
+        pytest.skip("this file system takes the two folders for one")
+    message = "own: the classes 'Jump' and 'jump' differ only in capitals; give them one name"
+    for read in (look_at, lambda place: load_dataset("folder", place)):
+        with pytest.raises(ValueError, match=message):
+            read(root)
+
+
 # Honest splits
 
 

@@ -30,7 +30,7 @@ from hstlib.__main__ import main
 from hstlib.data import connection, download, sources, unpack
 from hstlib.data.datasets import load_dataset
 from hstlib.data.download import SOURCES, Mirror, Source, download_dataset
-from hstlib.data.jhmdb import write_splits
+from hstlib.data.jhmdb import write_own_splits, write_splits
 
 HMDB51_LISTS = "testTrainMulti_7030_splits"
 LISTS = {"lists/classInd.txt": b"1 Jump\n2 Run\n", "lists/trainlist01.txt": b"Run/v_a.avi 2\n"}
@@ -910,6 +910,32 @@ def test_videos_of_another_data_set_get_no_list(hmdb51_root, tmp_path):
     with pytest.raises(ValueError, match="name none of its 1 files"):
         write_splits(tmp_path / "splits.csv", tmp_path / "videos", hmdb51_root)
     assert not (tmp_path / "splits.csv").exists()
+
+
+def test_jhmdbs_own_splits_are_a_list_to_train_on(tmp_path):
+    names = {f"{c}/Film{i}_{c}_u_nm_np1_ba_goo_{i}.avi": i for c in ("run", "walk") for i in (1, 2)}
+    for name in (*names, "walk/A@b_walk_u_nm_np1_ba_goo_3.avi"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    (tmp_path / "splits").mkdir()
+    for split in (1, 2, 3):
+        for c in ("run", "walk"):
+            lines = [
+                f"{name.split('/')[1]} {i if split < 3 else 3 - i}"
+                for name, i in names.items()
+                if name.startswith(c)
+            ]
+            file = tmp_path / "splits" / f"{c}_test_split{split}.txt"
+            file.write_text("\n".join(lines) + "\n")
+    out = tmp_path / "videos" / "own_splits.csv"
+    write_own_splits(out, tmp_path / "videos", tmp_path / "splits")
+    for split, tested in ((1, "Film2"), (3, "Film1")):
+        data = load_dataset("folder", out, split)
+        assert [s.group for s in data.test] == [f"{tested}_run", f"{tested}_walk"]
+        assert len(data.train) == 2 and not data.missing and len(data.paths) == 4
+    (tmp_path / "splits" / "run_test_split1.txt").write_text("a.avi 3\n")
+    with pytest.raises(ValueError, match=r"run_test_split1\.txt:1: 'a\.avi 3' is not"):
+        write_own_splits(out, tmp_path / "videos", tmp_path / "splits")
 
 
 def test_the_list_of_the_real_files(real_clips, tmp_path):

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -86,11 +87,40 @@ def swap(path: Path, rng: np.random.Generator) -> None:
     shutil.copyfile(path.parent.parent / "a" / "seq00_000.avi", path)
 
 
+CODECS = {".mkv": "libx264", ".webm": "libvpx", ".ts": "libx264", ".mov": "libx264"}
+
+
+def write_container(path: Path, frames: np.ndarray) -> Path:
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(CODECS[path.suffix], rate=25)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        out.mux(stream.encode())
+    return path
+
+
+def cut_as(suffix: str) -> Callable[[Path, np.random.Generator], None]:
+    """Put the first bytes of a video in another container in the place of a file."""
+
+    def cut(path: Path, rng: np.random.Generator) -> None:
+        content = (path.parent.parent.parent / f"whole{suffix}").read_bytes()
+        length = int(rng.integers(1, len(content)))
+        length -= length % 188 == 0  # a whole number of transport packets is a whole video
+        path.unlink()
+        path.with_suffix(suffix).write_bytes(content[:length])
+
+    cut.__name__ = f"cut{suffix}"
+    return cut
+
+
 DAMAGE: list[Callable[[Path, np.random.Generator], None]] = [
     truncate, flip_bits, scramble_header, huge_header, empty, text, folder, dangling, pipe,
-    unreadable, foreign_name, other_container, swap,
+    unreadable, foreign_name, other_container, swap, *map(cut_as, CODECS),
 ]  # fmt: skip
-SURE = {"huge_header", "empty", "text", "dangling", "pipe"}
+CUTS = {f"cut{suffix}" for suffix in CODECS}
+SURE = {"huge_header", "empty", "text", "dangling", "pipe"} | CUTS
 WHOLE = {"other_container", "swap", "foreign_name"}
 
 
@@ -99,6 +129,8 @@ def fuzzed(tmp_path, video_file, moving) -> tuple[Path, dict[str, set[str]]]:
     """A data set of 500 damaged files and 20 whole ones, and the names by kind of damage."""
     root, rng = tmp_path / "fuzzed", np.random.default_rng(0)
     whole = [video_file(tmp_path / f"{i}.avi", moving(seed=i)) for i in range(8)]
+    for suffix in CODECS:
+        write_container(tmp_path / f"whole{suffix}", moving(seed=9, count=60))
     done: dict[str, set[str]] = {"whole": set()}
     for number in range(FILES + 20):
         label = CLASSES[number % 4]
@@ -127,7 +159,8 @@ def test_500_damaged_files_are_listed_and_none_is_substituted(fuzzed, tmp_path):
     root, done = fuzzed
     before = children()
     manifest = verify("folder", root, workers=2)
-    unusable = {original(p.name) for p in manifest.problems if p.kind in ("unusable", "missing")}
+    listed = {original(p.name): p.fault for p in manifest.problems if p.fault}
+    unusable = set(listed)
     assert done["folder"] == {original(p.name) for p in manifest.problems if p.kind == "stray"}
 
     config = TrainConfig(
@@ -136,7 +169,9 @@ def test_500_damaged_files_are_listed_and_none_is_substituted(fuzzed, tmp_path):
     )  # fmt: skip
     data = load_dataset("folder", root)
     store = open_store(data, config.clip, workers=2)
-    assert {original(name) for name in store.problems} == unusable
+    assert {original(name): error.kind for name, error in store.problems.items()} == listed
+    kinds = {kind: {listed.get(name) for name in done[kind]} for kind in CUTS}
+    assert all(found <= {"cut off", "not a video"} for found in kinds.values()), kinds
     for kind in SURE:
         assert done[kind] <= unusable, kind
     for kind in WHOLE | {"whole"}:

@@ -120,10 +120,14 @@ def test_lists_of_other_programs_are_read(write, content):
         (BY_SUBSET.encode("utf-16-le"), r"videos\.csv:1: not a text file.*zero byte"),
         (b"", r"videos\.csv:1: no column class and no column file"),
         (
-            b"name,label\na,b\n",
-            r"csv:1: no column class and no column file in 'name,l",
+            b"name,sort\na,b\n",
+            r"csv:1: no column class and no column file in 'name,s",
         ),
         (b"file,class\n", r"videos\.csv: no videos"),
+        (
+            b"file,class\na.avi,Jump\nb.avi,jump\n",
+            r"videos\.csv: the classes 'Jump' and 'jump' differ only in capitals; give them one",
+        ),
         (b"file,class\na.avi\n", r"videos\.csv:2: 1 cells, but the first line has 2"),
         (b"file,class\na.avi,\n", r"videos\.csv:2: the column 'class' is empty"),
         (b"file,class\na,r\n\nx/../a,r\n", r"videos\.csv:4: 'x/\.\./a' is also in .*csv:2"),
@@ -139,6 +143,39 @@ def test_lists_of_other_programs_are_read(write, content):
 def test_a_damaged_list_is_refused_with_its_place(write, content, message):
     with pytest.raises(ValueError, match=message):
         load_dataset("folder", write(content))
+
+
+@pytest.mark.parametrize(
+    ("header", "understood"),
+    [
+        ("clip_name,clip_path,label", "clip_path as file, label as class"),
+        ("tag,video_name", "video_name as file, tag as class"),
+        ("file_name,class_name,source", "file_name as file, class_name as class"),
+        ("Filename,Category", "filename as file, category as class"),
+        ("path,file,class,label,group,source", None),
+    ],
+)
+def test_usual_column_names_are_understood_and_logged(write, caplog, header, understood):
+    caplog.set_level("INFO")
+    cells = dict.fromkeys(header.lower().split(","), "other")
+    for names, value in (
+        (("clip_path", "video_name", "file_name", "filename", "file"), "/a/1.avi"),
+        (("tag", "class_name", "category", "class"), "run"),
+        (("group", "source"), "film"),
+    ):
+        if name := next((name for name in names if name in cells), None):
+            cells[name] = value
+    if "class" not in cells and "label" in cells:
+        cells["label"] = "run"
+    file = write(f"{header}\n{','.join(cells.values())}\n")
+    (file.parent / "a").mkdir()
+    (file.parent / "a" / "1.avi").touch()
+    (video,) = read_list(file)
+    has_source = "source" in cells or "group" in cells
+    assert (video.path, video.class_name) == (file.parent / "a" / "1.avi", "run")
+    assert video.source == ("film" if has_source else None)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ([f"{file}: reads the column {understood}"] if understood else [])
 
 
 def test_files_outside_of_the_folder_of_the_list_are_verified(write, class_folders, inline_pool):

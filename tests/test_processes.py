@@ -49,7 +49,8 @@ def test_a_crash_or_time_out_costs_its_own_item_only(fail):
         "hang": True,
     }
     assert [outcomes[item] for item in "abcdefghijkl"] == list("ABCDEFGHIJKL")
-    assert str(errors["crash"]) == "crash: its worker process crashed"
+    assert str(errors["crash"]) == "crash: its worker process crashed (exit code -6)"
+    assert (errors["crash"].exit_code, errors["hang"].exit_code) == (-signal.SIGABRT, None)
 
 
 def test_an_exception_is_raised_and_ends_the_workers(fail):

@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from hstlib.__main__ import main
@@ -165,9 +167,25 @@ def test_a_file_that_may_not_be_read_is_listed_and_read_later(folder, inspected,
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", refuse)
         problem = the_problem(folder)
-    assert (problem.kind, problem.name) == ("unusable", "left/seq01_1.avi")
+    assert (problem.kind, problem.name) == ("unread", "left/seq01_1.avi")
+    assert problem.fault == "unreadable"
     assert problem.reason.startswith("cannot be read (Permission denied)")
+    assert str(problem).startswith("unread (unreadable): left/seq01_1.avi: cannot be read")
     assert verify("folder", folder).problems == []
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()])
+def test_a_fault_of_the_moment_is_tried_again(folder, inspected, monkeypatch, error):
+    def fail(path):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inspection, "inspect_video", fail)
+        manifest = verify("folder", folder)
+    assert {p.kind for p in manifest.problems} == {"unread"}
+    assert {p.fault for p in manifest.problems} <= {"unreadable", "out of memory"}
+    assert all(file.sha256 for file in manifest.files.values())  # the content could be read
+    assert verify("folder", folder).problems == [] and len(inspected) == 24
 
 
 def test_a_disk_that_fails_while_hashing_is_a_fault(folder, monkeypatch):
@@ -176,7 +194,8 @@ def test_a_disk_that_fails_while_hashing_is_a_fault(folder, monkeypatch):
 
     monkeypatch.setattr("hstlib.data.inspection.hashlib.file_digest", fail)
     inspection = inspect_file(folder / "left" / "seq01_1.avi")
-    assert inspection.fault == "cannot be read (Input/output error)" and inspection.sha256 is None
+    assert inspection.kind == "unreadable" and inspection.sha256 is None
+    assert inspection.fault.startswith("cannot be read (Input/output error)")
 
 
 def test_a_pipe_is_not_waited_for(folder):
@@ -198,14 +217,17 @@ def test_a_name_that_is_not_utf8_is_read_and_stored(folder, inspected):
 def test_strays_are_listed_whatever_their_suffix(ucf101_root, tmp_path, inspected):
     root = shutil.copytree(ucf101_root, tmp_path / "ucf101")
     inside = root / "UCF-101" / "HandstandPushups"
-    for stray in (root / "UCF-101" / "Thumbs.db", inside / ".part", inside / "v_X_g01_c01.avi"):
+    strays = (root / "UCF-101" / "notes.db", inside / ".part", inside / "v_X_g01_c01.avi")
+    left_behind = (inside / "Thumbs.db", inside / "._v_X_g01_c01.avi", root / ".DS_Store")
+    for stray in (*strays, *left_behind):
         stray.write_bytes(b"x")
+    (root / "UCF-101" / "__MACOSX").mkdir()
     (inside / "TSP_Flows").mkdir()
     for i in range(3):
         (inside / "TSP_Flows" / f"{i}.npy").touch()
     strays = [p for p in verify("ucf101", root).problems if p.kind == "stray"]
     assert {p.name for p in strays} == {
-        "Thumbs.db",
+        "notes.db",
         "HandstandPushups/.part",
         "HandstandPushups/v_X_g01_c01.avi",
         "HandstandPushups/TSP_Flows",
@@ -347,6 +369,13 @@ def hang_on_some(path):
         ctypes.PyDLL(None).sleep(60)  # keeps Python's lock, as a decoder might
     return inspect_file(path)
 
+def with_little_memory(path):
+    if path.name == "seq01_1.avi":
+        with open("/proc/self/status") as status:
+            used = next(int(line.split()[1]) for line in status if line.startswith("VmData"))
+        inspection.MAX_MEMORY = 1024 * used + 10_000_000
+    return inspect_file(path)
+
 def crash_once(path):
     if path.name == "seq01_1.avi" and not path.with_suffix(".crashed").exists():
         path.with_suffix(".crashed").touch()
@@ -387,9 +416,23 @@ def test_a_file_that_hangs_the_decoder_is_given_up(folder, helpers, monkeypatch)
     found = dict(inspect_files(paths, 1))
     assert [found[path].fault for path in paths] == [
         None,
-        "is not decoded in 1.5 s; fetch the file again",
+        "is not decoded in 1.5 s; it is tried again at the next call",
         None,
     ]
+
+
+def test_a_file_that_needs_too_much_memory_costs_only_itself(folder, helpers, monkeypatch):
+    monkeypatch.setattr(inspection, "inspect_file", helpers.with_little_memory)
+    frame = av.VideoFrame.from_ndarray(np.zeros((3000, 3000, 3), np.uint8), "rgb24")
+    with av.open(str(folder / "left" / "seq01_1.avi"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 3000
+        stream.pix_fmt = "yuv420p"
+        out.mux([*stream.encode(frame), *stream.encode()])
+    paths = [folder / "left" / f"seq0{i}_1.avi" for i in (0, 1)]
+    found = dict(inspect_files(paths, 2))
+    assert [found[path].kind for path in paths] == [None, "out of memory"]
+    assert found[paths[1]].fault.endswith("it is tried again at the next call")
 
 
 # The command line
@@ -426,7 +469,7 @@ def test_the_verb_lists_problems_and_fails(cli, folder, inspected):
     lines, code = cli("verify", "folder", "--data-dir", folder)
     assert code == "1 unusable, 1 mislabelled, 2 stray"
     assert lines[:4] == [
-        "unusable: left/seq07_1.avi: empty, 0 bytes; fetch the file again",
+        "unusable (not a video): left/seq07_1.avi: empty, 0 bytes; fetch the file again",
         "mislabelled: left/v_right_g01_c01.avi: its name says right, but it is listed as left; "
         "move or rename it",
         r"stray: left/caf\xe9.txt: not part of the data set; move it away",

@@ -16,10 +16,14 @@ MAX_BOXES = 100_000  # a hostile file may hold millions of empty boxes
 
 
 FaultKind = Literal[
-    "missing", "unreadable", "not a video", "no video stream", "unsupported codec", "cut off",
-    "damaged",
+    "missing", "not a video", "no video stream", "unsupported codec", "cut off", "damaged",
+    "unreadable", "out of memory", "timed out", "killed",
 ]  # fmt: skip
-"""What is wrong with a file. ``unreadable`` is of the moment: permissions or the disk."""
+"""What is wrong with a file."""
+MOMENTARY: frozenset[FaultKind] = frozenset({"unreadable", "out of memory", "timed out", "killed"})
+"""Faults of the moment, such as permissions, the disk or memory. They say nothing about the file,
+so they are reported, tried again at the next call, and never stored."""
+LATER = "it is tried again at the next call"
 
 
 class VideoError(ValueError):
@@ -51,38 +55,63 @@ def open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, 
 
     Raises:
         VideoError: If the file is missing, cannot be read, is not a video, or has no video stream
-            that can be decoded here.
+            that can be decoded here. Also if the disk or the memory fails while it is read.
     """
-    start = _first_bytes(Path(path))
+    start = first_bytes(Path(path))
     try:
         # With a file object, FFmpeg does not take "a:b.avi" for a protocol, and needs no UTF-8.
         with open(path, "rb") as file, av.open(file, metadata_errors="ignore") as container:
             stream = _choose_stream(path, container)
             stream.thread_count = 1  # more threads conceal errors differently every time
             yield container, stream
+    except MemoryError as error:
+        raise video_error(path, error) from error
     except (av.error.FFmpegError, UnicodeDecodeError) as error:
-        kind, reason = "not a video", f"not a video that FFmpeg can open (begins with {start!r})"
-        if missing := missing_bytes(Path(path)):
-            kind, reason = (
-                "cut off",
-                f"{missing:,} bytes are missing at the end, and no frame decodes",
-            )
-        raise VideoError(path, kind, f"{reason}; fetch the file again") from error
+        reason = f"not a video that FFmpeg can open (begins with {start!r}); fetch the file again"
+        raise _cut_off(path) or VideoError(path, "not a video", reason) from error
+    except OSError as error:
+        raise video_error(path, error) from error
 
 
-def _first_bytes(path: Path) -> bytes:
+def _cut_off(path: str | Path) -> VideoError | None:
+    """Return the fault of a file that cannot be decoded and lacks bytes at its end."""
+    if missing := missing_bytes(Path(path)):
+        reason = f"{missing:,} bytes are missing at the end, and no frame decodes"
+        return VideoError(path, "cut off", f"{reason}; fetch the file again")
+    return None
+
+
+def video_error(path: str | Path, error: Exception) -> VideoError:
+    """Return what an exception means for a file: its own fault, or one of the moment."""
+    if isinstance(error, VideoError):
+        return error
+    if isinstance(error, MemoryError):
+        reason = "there is too little memory to decode it"
+        return VideoError(path, "out of memory", f"{reason}; {LATER}")
+    reason = f"reading it failed ({type(error).__name__}: {error})"
+    if isinstance(error, OSError):
+        reason = f"cannot be read ({error.strerror}); check its permissions and the disk"
+    return VideoError(path, "unreadable", f"{reason}; {LATER}")
+
+
+def first_bytes(path: Path) -> bytes:
+    """Return the first bytes of a file that is there and can be read.
+
+    Raises:
+        VideoError: If it is missing, empty, no regular file, or cannot be read.
+    """
     try:
         if path.is_dir():
             raise VideoError(path, "not a video", "is a folder, not a file; name a video file")
         if not path.exists():
-            raise VideoError(path, "missing", "does not exist")
+            absent = "" if path.parent.is_dir() else ", nor does its folder; is the disk mounted?"
+            raise VideoError(path, "missing", f"does not exist{absent}")
         if not path.is_file():
             raise VideoError(path, "not a video", "is not a regular file; name a video file")
         with path.open("rb") as file:
             start = file.read(8)
     except OSError as error:
-        reason = f"cannot be read ({error.strerror}); check its permissions and the disk"
-        raise VideoError(path, "unreadable", reason) from error
+        raise video_error(path, error) from error
     if not start:
         raise VideoError(path, "not a video", "empty, 0 bytes; fetch the file again")
     return start
@@ -92,7 +121,9 @@ def _choose_stream(path: str | Path, container: av.container.InputContainer) -> 
     cover = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not streams:
-        raise VideoError(path, "no video stream", "holds no video stream; name a video file")
+        raise _cut_off(path) or VideoError(
+            path, "no video stream", "holds no video stream; name a video file"
+        )
 
     def preference(stream: av.VideoStream) -> tuple[bool, int]:
         default = bool(stream.disposition & av.stream.Disposition.default)
@@ -101,7 +132,7 @@ def _choose_stream(path: str | Path, container: av.container.InputContainer) -> 
     stream = max(streams, key=preference)
     if stream.codec_context is None:
         reason = "its codec cannot be decoded here; convert it to H.264, or install a PyAV that can"
-        raise VideoError(path, "unsupported codec", reason)
+        raise _cut_off(path) or VideoError(path, "unsupported codec", reason)
     return stream
 
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from hstlib.config import data_root
 from hstlib.data import connection
 from hstlib.data.datasets import VideoSet
-from hstlib.data.jhmdb import write_splits
+from hstlib.data.jhmdb import write_own_splits, write_splits
 from hstlib.data.sources import LISTED_VIDEOS, SOURCES, Mirror, Source
 from hstlib.data.unpack import archive_kind, check_rar_program, unpack, wanted_files
 from hstlib.files import check_disk_space, lock, remove, remove_leftovers
@@ -66,6 +66,8 @@ def _provide_jhmdb(lists: Source, videos: Source, archive: Path | None) -> Path:
         write_splits(root / "splits.csv", root / videos.folders[0], hmdb51)
     try:
         _provide(lists, "jhmdb")
+        clips = root / videos.folders[0]
+        write_own_splits(clips / "own_splits.csv", clips, root / lists.folders[0])
     except ValueError as error:
         log.warning("J-HMDB's own splits are not available: %s", error)
     return root

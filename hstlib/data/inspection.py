@@ -1,18 +1,23 @@
 """Hash and decode video files in worker processes, so that a bad file costs only itself."""
 
 import hashlib
+import multiprocessing
+import resource
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from hstlib.data.container import FaultKind, VideoError
+from hstlib.data.container import LATER, FaultKind, VideoError, video_error
 from hstlib.data.video import Timing, inspect_video
 from hstlib.processes import WorkerError, map_in_processes
 
 SECONDS_PER_FILE = 600
 """Time-out for decoding one file; a decoder that needs longer is taken to hang."""
+MAX_MEMORY = 4 * 2**30
+"""Most memory of a worker process, in bytes: no file can take all of the machine's."""
 
 
 class Inspection(BaseModel):
@@ -62,38 +67,53 @@ def inspect_files(paths: Sequence[Path], workers: int | None) -> Iterator[tuple[
 
     Yields:
         Each path once, in any order, with its inspection. A file that crashes its worker process,
-        or takes more than ``SECONDS_PER_FILE``, has nothing but a ``fault``.
+        or takes more than ``SECONDS_PER_FILE``, has nothing but a ``kind`` and a ``fault``.
     """
     for path, outcome in map_in_processes(inspect_file, paths, workers, SECONDS_PER_FILE):
         if isinstance(outcome, WorkerError):
-            outcome = Inspection(kind="damaged", fault=worker_fault(outcome))
+            error = worker_fault(path, outcome)
+            outcome = Inspection(kind=error.kind, fault=error.reason)
         yield path, outcome
 
 
-def worker_fault(error: WorkerError) -> str:
-    """Return what is wrong with a file whose worker process crashed or timed out."""
-    event = "crashes the decoder"
+def worker_fault(path: Path, error: WorkerError) -> VideoError:
+    """Return the fault of a file whose worker process crashed, timed out or was killed."""
     if error.timed_out:
-        event = f"is not decoded in {SECONDS_PER_FILE} s"
-    return f"{event}; fetch the file again"
+        return VideoError(path, "timed out", f"is not decoded in {SECONDS_PER_FILE} s; {LATER}")
+    if error.exit_code in (-signal.SIGKILL, -signal.SIGTERM):
+        reason = "its worker process was killed, perhaps for lack of memory; use fewer workers"
+        return VideoError(path, "killed", f"{reason}; {LATER}")
+    return VideoError(path, "damaged", "crashes the decoder; fetch the file again")
+
+
+def limit_memory() -> None:
+    """Limit the memory of this process, if it is a worker process."""
+    if multiprocessing.parent_process() is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limit = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(MAX_MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Hash and decode one file."""
+    """Hash and decode one file. Whatever goes wrong is its ``fault``, and costs no other file."""
+    limit_memory()
+    content = {}
     try:
-        content = asdict(inspect_video(path))
+        content |= identity(path)
+        content |= asdict(inspect_video(path))
         content["fault"] = content.pop("reason")
-    except VideoError as error:
-        content = {"kind": error.kind, "fault": error.reason}
-    try:
-        content |= _identity(path)
-    except OSError as error:
-        unreadable = {"kind": "unreadable", "fault": f"cannot be read ({error.strerror})"}
-        content = unreadable | {name: value for name, value in content.items() if value is not None}
+    except Exception as error:
+        error = video_error(path, error)
+        content |= {"kind": error.kind, "fault": error.reason}
     return Inspection(**content)
 
 
-def _identity(path: Path) -> dict[str, int | str]:
+def identity(path: Path) -> dict[str, int | str]:
+    """Return size, time of change and SHA-256 of a file; empty for what is no regular file.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
     if not path.is_file():
         return {}
     num_bytes, mtime_ns = size_and_mtime(path)

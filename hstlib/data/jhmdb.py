@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from hstlib.data.datasets import load_dataset
+from hstlib.data.lists import read_text
 from hstlib.files import complete
 
 log = logging.getLogger("hstlib")
@@ -28,23 +29,56 @@ def write_splits(path: Path, videos: Path, hmdb51: Path) -> None:
     Raises:
         ValueError: If the lists are missing or damaged, or name none of the files.
     """
-    tags = _official_tags(hmdb51)
+    _write(path, videos, _official_tags(hmdb51), hmdb51)
+
+
+def write_own_splits(path: Path, videos: Path, lists: Path) -> None:
+    """Write the list of J-HMDB's files with the three splits that J-HMDB itself publishes.
+
+    They are another protocol than HMDB51's: train on the list with ``--dataset folder --data-dir
+    <list>``. Its sources are film and class, as in HMDB51.
+
+    Args:
+        path: CSV file to create, in ``videos``, with the columns of :func:`write_splits`.
+        videos: Folder with J-HMDB's class folders.
+        lists: Folder of J-HMDB's lists, ``<class>_test_split<n>.txt``: per line a file and 1
+            (train) or 2 (test).
+
+    Raises:
+        ValueError: If the lists are missing or damaged, or name none of the files.
+    """
+    tags: dict[str, list[int]] = {}
+    for file in sorted(lists.glob("[!.]*_test_split[123].txt")):
+        for number, line in enumerate(read_text(file).splitlines(), start=1):
+            name, _, tag = line.strip().rpartition(" ")
+            if line.strip() and (tag not in ("1", "2") or not name):
+                raise ValueError(f"{file}:{number}: {line!r} is not '<file> <1 or 2>'")
+            if name:
+                splits = tags.setdefault(_key(name.strip()), [NOT_LISTED] * 3)
+                splits[int(file.stem[-1]) - 1] = int(tag)
+    _write(path, videos, tags, lists, "_{}")
+
+
+def _write(
+    path: Path, videos: Path, tags: dict[str, list[int]], lists: Path, suffix: str = ""
+) -> None:
+    """Write a list; a source is the title of the film and ``suffix``, with its class inserted."""
     rows = []
     for file in sorted(videos.glob("*/[!.]*.avi")):
         class_name, key = file.parent.name, _key(file.name)
         title = file.name.rpartition(f"_{class_name}_")[0]
-        rows.append(
-            (f"{class_name}/{file.name}", class_name, title, *tags.get(key, [NOT_LISTED] * 3))
-        )
+        source = title + suffix.format(class_name)
+        splits = tags.get(key, [NOT_LISTED] * 3)
+        rows.append((f"{class_name}/{file.name}", class_name, source, *splits))
     listed = sum(_key(Path(row[0]).name) in tags for row in rows)
     if not listed:
         raise ValueError(
-            f"{videos}: HMDB51's lists in {hmdb51} name none of its {len(rows)} files; it should "
-            "hold J-HMDB's folders, one per class"
+            f"{videos}: the lists in {lists} name none of its {len(rows)} files; it should hold "
+            "J-HMDB's folders, one per class"
         )
     with complete(path) as unfinished, unfinished.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
-    log.info("%s: %d of %d files are in HMDB51's official lists", path, listed, len(rows))
+    log.info("%s: %d of %d files are in the lists of %s", path, listed, len(rows), lists)
 
 
 def _official_tags(hmdb51: Path) -> dict[str, list[int]]:

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hstlib.data.lists import LIST_NAME, ListedVideo, read_list
+from hstlib.data.lists import LIST_NAME, ListedVideo, check_class_names, read_list
 from hstlib.data.naming import UCF101_NAME, sources_from_names
 
 VIDEO_SUFFIXES = {
@@ -19,6 +19,7 @@ SUBSETS = {
 }
 """Names of the folders of a ready split, in lower case, and the part that each holds."""
 SYSTEM_FOLDERS = {"__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found"}
+SYSTEM_FILES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,13 @@ def find_videos(folder: Path, ignored: Counter[str] | None = None) -> list[Path]
             else:
                 ignored["files that are no videos"] += 1
     return sorted(videos)
+
+
+def is_left_behind(name: str) -> bool:
+    """Return whether a file or folder has a name that operating systems give to their own."""
+    lower = name.lower()
+    twin = lower.startswith(("._", ".trash", ".spotlight", ".fseventsd", ".nfs"))
+    return twin or lower in SYSTEM_FOLDERS | SYSTEM_FILES
 
 
 def _reason_to_ignore_folder(name: str) -> str | None:
@@ -134,6 +142,7 @@ def read_folders(root: Path) -> Layout:
             f"ending in {suffixes}. Or name the videos in {LIST_NAME}, with the columns file, "
             "class, group and subset"
         )
+    check_class_names((class_name for _, class_name, _, _ in rows), base)
     sources = sources_from_names([(path.name, class_name) for path, class_name, _, _ in rows])
     videos = tuple(
         ListedVideo(path, class_name, source, roles)

@@ -8,12 +8,15 @@ Columns, in any order, other columns are ignored::
     subset   train, test, validation or unused; or split1, split2 and split3, with the same words
              or the numbers of HMDB51: 1 train, 2 test, 0 unused, -1 left out
 
-Without a column of subsets, every third source is tested, as for a folder of class folders.
+Without a column of subsets, every third source is tested, as for a folder of class folders. Other
+usual names of the first three columns are understood, such as ``clip_path``, ``label`` and ``tag``.
 """
 
 import csv
+import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,14 @@ GUESS = "guess-"
 """Start of the names of guessed sources."""
 ROLES = ("train", "test", "validation", "unused")
 ROLE_OF_NUMBER = {"1": "train", "2": "test", "0": "unused", "-1": None}
+ALIASES = {
+    "file": ("clip_path", "video_path", "file_path", "path", "file_name", "filename", "video_name",
+             "clip_name", "video"),
+    "class": ("label", "tag", "class_name", "category", "action"),
+    "group": ("source",),
+}  # fmt: skip
+"""Other names of the columns; the first that a list has is used."""
+log = logging.getLogger("hstlib")
 SPLIT_COLUMNS = tuple(f"split{split}" for split in range(1, NUM_FOLDS + 1))
 
 
@@ -79,7 +90,6 @@ def read_list(file: Path) -> list[ListedVideo]:
     """
     rows = _rows(file)
     _, header = next(rows, ("", {}))
-    column = "group" if "group" in header else "source"
     splits = ["subset"] if "subset" in header else [n for n in SPLIT_COLUMNS if n in header]
     videos, lines = [], {}
     for place, row in rows:
@@ -93,9 +103,10 @@ def read_list(file: Path) -> list[ListedVideo]:
             raise ValueError(f"{place}: {row['file']!r} is also in {lines[path]}; delete one row")
         lines[path] = place
         roles = tuple(_role(row[name], f"{place}: {name}") for name in splits)
-        videos.append(ListedVideo(path, row["class"], row.get(column) or None, roles))
+        videos.append(ListedVideo(path, row["class"], row.get("group") or None, roles))
     if not videos:
         raise ValueError(f"{file}: no videos; every row after the first line names one")
+    check_class_names((video.class_name for video in videos), file)
     return videos
 
 
@@ -104,7 +115,7 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     lines = read_text(file).splitlines()
     first = lines[0] if lines else ""
     reader = csv.reader(lines, delimiter=max(",;\t", key=first.count))
-    names = [name.strip().lower() for name in next(reader, [])]
+    names = _column_names(file, [name.strip().lower() for name in next(reader, [])])
     if missing := {"file", "class"} - set(names):
         raise ValueError(
             f"{file}:1: no column {' and no column '.join(sorted(missing))} in {first[:100]!r}; a "
@@ -120,8 +131,23 @@ def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
         yield place, dict(zip(names, (cell.strip() for cell in cells), strict=True))
 
 
+def _column_names(file: Path, names: list[str]) -> list[str]:
+    """Return the column names of a list with those that are understood under their usual names."""
+    usual = {}
+    for column, aliases in ALIASES.items():
+        alias = next((alias for alias in aliases if alias in names), None)
+        if column not in names and alias:
+            usual[alias] = column
+    understood = [f"{alias} as {column}" for alias, column in usual.items() if alias != "source"]
+    if understood:
+        log.info("%s: reads the column %s", file, ", ".join(understood))
+    return [usual.get(name, name) for name in names]
+
+
 def _path(folder: Path, name: str) -> Path:
     path = Path(os.path.normpath(folder / name))
+    if name.startswith("/") and not path.exists():  # some lists start every path at their folder
+        path = Path(os.path.normpath(folder / name.lstrip("/")))
     if "\\" in name and not path.exists():  # written on Windows
         path = Path(os.path.normpath(folder / name.replace("\\", "/")))
     return path
@@ -135,6 +161,27 @@ def _role(word: str, place: str) -> str | None:
             "-1 (left out)"
         )
     return role
+
+
+def check_class_names(names: Iterable[str], place: Path) -> None:
+    """Refuse classes whose names differ in capitals only, which are one class by mistake.
+
+    Args:
+        names: Names of the classes.
+        place: List or folder that has them, for the error message.
+
+    Raises:
+        ValueError: If there are any; the message names them.
+    """
+    twins = defaultdict(set)
+    for name in names:
+        twins[name.casefold()].add(name)
+    for same in twins.values():
+        if len(same) > 1:
+            raise ValueError(
+                f"{place}: the classes {' and '.join(map(repr, sorted(same)))} differ only in "
+                "capitals; give them one name, or two that differ in letters"
+            )
 
 
 def write_list(file: Path, videos: Sequence[ListedVideo]) -> None:

@@ -1,176 +1,204 @@
-"""Shards of a clip store: their layout, and how they are written."""
+"""Shards of a clip store: one file with the clips of one video, named after the video's content."""
 
-import hashlib
-import json
-import math
+import io
 import os
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel
 
 from hstlib.config import ClipConfig
 from hstlib.data.clips import Clips, cut_clips
-from hstlib.data.container import FaultKind, VideoError
-from hstlib.data.inspection import SECONDS_PER_FILE, worker_fault
-from hstlib.files import remove_leftovers, unfinished_path
+from hstlib.data.container import LATER, VideoError, first_bytes, video_error
+from hstlib.data.index import StoredVideo, video_name
+from hstlib.data.inspection import (
+    SECONDS_PER_FILE,
+    identity,
+    limit_memory,
+    size_and_mtime,
+    worker_fault,
+)
+from hstlib.files import make_folder, remove, unfinished_path
 from hstlib.processes import WorkerError, map_in_processes
-
-VIDEOS = "videos.json"
-MAX_SHARDS = 128  # each is kept open
-MIN_SHARD = 4  # videos
-
-
-class StoredVideo(BaseModel):
-    """One video of a store.
-
-    Attributes:
-        path: Video file.
-        sha256: Hash of its clips; None if it cannot be used.
-        repeats: Largest number of frames of a clip that repeat another, in a video that is short.
-        kind: Kind of fault; None if the video can be used.
-        reason: What is wrong with the file and the remedy.
-    """
-
-    path: str
-    sha256: str | None = None
-    repeats: int = 0
-    kind: FaultKind | None = None
-    reason: str | None = None
-
-    @property
-    def error(self) -> VideoError:
-        """The error that reading the clips of this video raises."""
-        return VideoError(self.path, self.kind, self.reason)
 
 
 @dataclass(frozen=True)
 class StoreLayout:
-    """Shards of a store, their videos and arrays; independent of the number of processes.
+    """Where a store keeps its clips; stores with the same settings share them.
 
     Attributes:
         folder: Folder of the store.
-        paths: Videos, in the order of the shards.
         clip: How clips are cut.
     """
 
     folder: Path
-    paths: tuple[Path, ...]
     clip: ClipConfig
 
-    @property
-    def per_shard(self) -> int:
-        """Videos per shard; the last shard may have fewer."""
-        return max(MIN_SHARD, -(-len(self.paths) // MAX_SHARDS))
+    def shard(self, sha256: str) -> Path:
+        """Return the file with the clips of a video, which is named after the video's content."""
+        return self.folder.parent / "clips" / sha256[:2] / f"{sha256}.npy"
 
-    @property
-    def num_shards(self) -> int:
-        """Number of shards."""
-        return -(-len(self.paths) // self.per_shard)
-
-    def shard(self, number: int) -> Path:
-        """Return the folder of a shard."""
-        return self.folder / f"{number:05d}"
-
-    def shard_paths(self, number: int) -> tuple[Path, ...]:
-        """Return the videos of a shard, in the order of its rows."""
-        return self.paths[number * self.per_shard : (number + 1) * self.per_shard]
-
-    def arrays(self, num_videos: int) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Return name, type and shape of the arrays for a number of videos."""
+    @cached_property
+    def record(self) -> np.dtype:
+        """The one record of a shard: the arrays of :class:`Clips`, and their CRC-32."""
         size, num_frames = self.clip.size, self.clip.num_frames
-        clips = num_videos, self.clip.clips_per_video
-        return {
-            "frames": (np.uint8, (*clips, num_frames, size, size, 3)),
-            "flow": (np.float16, (*clips, 2, num_frames, size, size)),
-            "sources": (np.int32, (*clips, num_frames + 1)),
-            "times": (np.float64, (*clips, num_frames + 1)),
-        }
+        clips = self.clip.clips_per_video
+        return np.dtype(  # aligned in this order
+            [
+                ("times", np.float64, (clips, num_frames + 1)),
+                ("sources", np.int32, (clips, num_frames + 1)),
+                ("flow", np.float16, (clips, 2, num_frames, size, size)),
+                ("frames", np.uint8, (clips, num_frames, size, size, 3)),
+                ("crc32", np.uint8, 4),
+            ]
+        )
 
-    def num_bytes(self, num_videos: int) -> int:
-        """Return the size of the arrays for a number of videos."""
-        arrays = self.arrays(num_videos).values()
-        return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in arrays)
+    @cached_property
+    def num_bytes(self) -> int:
+        """Size of a shard."""
+        header = io.BytesIO()
+        np.lib.format.write_array(header, np.empty(0, self.record))  # as long as that of one record
+        return len(header.getvalue()) + self.record.itemsize
 
 
-def clips_sha256(clips: Clips) -> str:
-    """Return the hash of a video's clips."""
-    digest = hashlib.sha256()
-    for array in clips:
-        digest.update(np.ascontiguousarray(array))
-    return digest.hexdigest()
+class DamagedShard(ValueError):
+    """A shard that is not as it was written."""
+
+
+def read_shard(layout: StoreLayout, sha256: str, check: bool = True) -> Clips:
+    """Read the clips of a video as views of its shard; changes to them are not written.
+
+    Args:
+        layout: The store.
+        sha256: Hash of the video's content.
+        check: Whether all bytes are read and compared with their CRC-32, which finds every flipped
+            bit.
+
+    Raises:
+        DamagedShard: If the shard is missing or changed on the disk; the message names it.
+    """
+    file = layout.shard(sha256)
+    try:
+        record = np.load(file, mmap_mode="c", allow_pickle=False)
+    except FileNotFoundError:
+        raise DamagedShard(f"{file} is missing") from None
+    except OSError:
+        raise
+    except Exception as error:  # whatever a changed header makes of it
+        raise DamagedShard(f"{file} changed on the disk") from error
+    if record.dtype != layout.record or record.shape != (1,):
+        raise DamagedShard(f"{file} changed on the disk")
+    if check and record["crc32"][0].tobytes() != _crc32(record, sha256):
+        raise DamagedShard(f"{file} changed on the disk")
+    return Clips(*(record[name][0] for name in Clips._fields))
+
+
+def is_whole(layout: StoreLayout, sha256: str) -> bool:
+    """Return whether the shard of a video is there and has its full length."""
+    try:
+        size = layout.shard(sha256).stat().st_size
+    except OSError:
+        return False
+    return size == layout.num_bytes
+
+
+def flush_shards(layout: StoreLayout, hashes: Iterable[str]) -> None:
+    """Wait until shards and their names are on the disk, many at a time, which is much faster."""
+    files = [layout.shard(sha256) for sha256 in hashes]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(_flush, files))
+        list(pool.map(_flush, {file.parent for file in files}))
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _crc32(record: np.ndarray, sha256: str) -> bytes:
+    """Return the checksum of a record and of the video that it belongs to."""
+    content = record.view(np.uint8)[: -record.dtype["crc32"].itemsize]
+    return zlib.crc32(content, zlib.crc32(bytes.fromhex(sha256))).to_bytes(4, "big")
+
+
+def seal(record: np.ndarray, sha256: str) -> None:
+    """Write the checksum of a record into it.
+
+    Args:
+        record: Record of a shard, shape (1,).
+        sha256: Hash of the content of the video.
+    """
+    record["crc32"][0] = np.frombuffer(_crc32(record, sha256), np.uint8)
+
+
+def _write_shard(layout: StoreLayout, sha256: str, clips: Clips) -> None:
+    """Write a shard in one piece: a killed process leaves an unfinished file in the store's folder.
+
+    Raises:
+        OSError: If the disk is full.
+    """
+    record, file = np.empty(1, layout.record), layout.shard(sha256)
+    for name, values in zip(Clips._fields, clips, strict=True):
+        record[name][0] = values
+    seal(record, sha256)
+    unfinished = unfinished_path(layout.folder / sha256)
+    try:
+        with unfinished.open("wb") as out:
+            np.lib.format.write_array(out, record)
+        make_folder(file.parent)
+        unfinished.rename(file)  # flush_shards follows, before the index is written
+    finally:
+        remove(unfinished)
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One video to write to a shard.
-
-    Attributes:
-        path: The video.
-        clip: How clips are cut.
-        shard: Number of the shard.
-        folder: Unfinished folder of the shard.
-        from_end: Row in the arrays, counted from the end: -1 is the last.
-    """
-
+class _Task:
+    layout: StoreLayout
     path: Path
-    clip: ClipConfig
-    shard: int
-    folder: Path
-    from_end: int
 
 
-def write_shards(layout: StoreLayout, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
-    """Write shards in parallel, video by video, and yield the number of each complete one."""
-    outcomes: dict[int, list[tuple[_Row, StoredVideo]]] = {number: [] for number in numbers}
+def store_videos(
+    layout: StoreLayout, paths: Sequence[Path], workers: int | None
+) -> Iterator[tuple[Path, StoredVideo]]:
+    """Cut the clips of videos in parallel, and yield every video once, in any order.
+
+    Whatever goes wrong with a file costs that file only. Clips that are there already, of a video
+    with the same content, are used again.
+
+    Raises:
+        OSError: If the clips cannot be written, for example because the disk is full.
+    """
+    tasks = [_Task(layout, path) for path in paths]
+    for task, outcome in map_in_processes(_store_video, tasks, workers, SECONDS_PER_FILE):
+        if isinstance(outcome, WorkerError):
+            error = worker_fault(task.path, outcome)
+            outcome = StoredVideo(video_name(task.path), kind=error.kind, reason=error.reason)
+        yield task.path, outcome
+
+
+def _store_video(task: _Task) -> StoredVideo:
+    limit_memory()
+    layout, path = task.layout, task.path
+    video, is_new = StoredVideo(video_name(path)), False
     try:
-        rows = [row for number in numbers for row in _create_shard(layout, number)]
-        for row, outcome in map_in_processes(_write_row, rows, workers, SECONDS_PER_FILE):
-            if isinstance(outcome, WorkerError):
-                reason = worker_fault(outcome)
-                outcome = StoredVideo(path=str(row.path), kind="damaged", reason=reason)
-            outcomes[row.shard].append((row, outcome))
-            if len(outcomes[row.shard]) == len(layout.shard_paths(row.shard)):
-                _finish_shard(layout.shard(row.shard), outcomes.pop(row.shard))
-                yield row.shard
-    finally:
-        for number in numbers:
-            remove_leftovers(layout.shard(number))
-
-
-def _create_shard(layout: StoreLayout, number: int) -> list[_Row]:
-    """Create the unfinished folder of a shard, with arrays of zeros; return the rows to write."""
-    folder, paths = unfinished_path(layout.shard(number)), layout.shard_paths(number)
-    folder.mkdir()
-    for name, (dtype, shape) in layout.arrays(len(paths)).items():
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, shape)
-    return [
-        _Row(path, layout.clip, number, folder, from_end)
-        for from_end, path in enumerate(paths, start=-len(paths))
-    ]
-
-
-def _write_row(row: _Row) -> StoredVideo:
-    """Decode a video and write its clips to the arrays."""
-    name = str(row.path)
-    try:
-        clips = cut_clips(row.path, row.clip)
-    except VideoError as error:
-        return StoredVideo(path=name, kind=error.kind, reason=error.reason)
-    for array, values in zip(Clips._fields, clips, strict=True):
-        # Not as a memory map: on a full disk that kills the process instead of raising OSError.
-        with (row.folder / f"{array}.npy").open("r+b") as file:
-            file.seek(row.from_end * values.nbytes, os.SEEK_END)
-            file.write(np.ascontiguousarray(values))
-    return StoredVideo(path=name, sha256=clips_sha256(clips), repeats=clips.repeats)
-
-
-def _finish_shard(shard: Path, outcomes: list[tuple[_Row, StoredVideo]]) -> None:
-    """Write what is known of a shard's videos, and give the folder its final name."""
-    outcomes.sort(key=lambda outcome: outcome[0].from_end)
-    videos = [video.model_dump(exclude_defaults=True) for _, video in outcomes]
-    folder = outcomes[0][0].folder
-    (folder / VIDEOS).write_text(json.dumps(videos, indent=1))
-    folder.rename(shard)
+        first_bytes(path)
+        video = video._replace(**identity(path))
+        try:
+            clips = read_shard(layout, video.sha256)
+        except DamagedShard:
+            clips, is_new = cut_clips(path, layout.clip), True
+        if size_and_mtime(path) != (video.bytes, video.mtime_ns):
+            raise VideoError(path, "unreadable", f"changed while it was read; {LATER}")
+    except Exception as error:
+        error = video_error(path, error)
+        return video._replace(kind=error.kind, reason=error.reason)
+    if is_new:
+        _write_shard(layout, video.sha256, clips)
+    return video._replace(repeats=clips.repeats)

@@ -1,6 +1,6 @@
 """Check a data set file by file: which files exist, decode and belong to it.
 
-The findings are stored in a manifest, one JSON file under the data root, so that verifying again,
+The findings are stored in a manifest, one JSON file, so that verifying again,
 also after an interruption, reads only files that are new or have changed.
 """
 
@@ -13,19 +13,20 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from tqdm import tqdm
 
-from hstlib.config import data_root
-from hstlib.data.container import printable
+from hstlib.data.cache import cache_root
+from hstlib.data.container import MOMENTARY, FaultKind, printable
 from hstlib.data.datasets import HMDB51_TAGS, VideoSet, hmdb51_tags, load_splits
 from hstlib.data.inspection import Inspection, inspect_files, size_and_mtime
+from hstlib.data.layouts import is_left_behind
 from hstlib.data.official import OFFICIAL_LISTS
+from hstlib.data.progress import progress
 from hstlib.data.video import decoder_version
 from hstlib.files import complete, lock, remove_leftovers
 
 SECONDS_PER_SAVE = 30
 """Time between saves of the manifest: the most work that an interruption can lose."""
-VERSION = 2
+VERSION = 3
 """Format version of an inspection; increment it when the same file would give another one."""
 
 
@@ -33,19 +34,22 @@ class Problem(BaseModel):
     """One thing that is wrong with a data set.
 
     Attributes:
-        kind: Kind of problem.
+        kind: Kind of problem. An ``unread`` file may be sound: it could not be read this time.
         name: File or folder, relative to the folder of the videos.
         reason: What is wrong with it.
+        fault: Kind of fault of a file that is missing, unusable or unread.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["missing", "unusable", "mislabelled", "stray"]
+    kind: Literal["missing", "unusable", "unread", "mislabelled", "stray"]
     name: str
     reason: str
+    fault: FaultKind | None = None
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.name}: {self.reason}"
+        kind = self.kind if self.fault in (None, "missing") else f"{self.kind} ({self.fault})"
+        return f"{kind}: {self.name}: {self.reason}"
 
 
 class ManifestFile(Inspection):
@@ -90,8 +94,8 @@ class Manifest(BaseModel):
 
 
 def manifest_path(data: VideoSet) -> Path:
-    """Return the path of a data set's manifest, under the data root."""
-    return data_root() / "manifests" / f"{data.name}.json"
+    """Return the path of a data set's manifest, under the root of what is written."""
+    return cache_root() / "manifests" / f"{data.name}.json"
 
 
 def verify(name: str, data_dir: str | Path = "", workers: int | None = None) -> Manifest:
@@ -211,7 +215,9 @@ def _add_known(files: dict[str, ManifestFile], data: VideoSet, path: Path) -> No
         return
     for name, file in _paths(data).items():
         known = earlier.files.get(name)
-        if known and known.sha256 and _is_unchanged(file, known):
+        if known is None or known.kind in MOMENTARY:
+            continue
+        if known.sha256 and _is_unchanged(file, known):
             files[name] = files[name].with_inspection(known)
 
 
@@ -219,13 +225,16 @@ def _inspect_rest(
     files: dict[str, ManifestFile], data: VideoSet, path: Path, workers: int | None
 ) -> None:
     """Inspect the files without an inspection, and save the manifest from time to time."""
-    names = {file: name for name, file in _paths(data).items() if not files[name].sha256}
+    names = {
+        file: name
+        for name, file in _paths(data).items()
+        if not files[name].sha256 or files[name].kind in MOMENTARY
+    }
     saved = time.monotonic()
-    with tqdm(total=len(files), desc="verify", unit="file", disable=None) as bar:
-        bar.update(len(files) - len(names))
+    with progress("verify", len(files), "file", len(files) - len(names)) as count:
         for file, inspection in inspect_files(list(names), workers):
             files[names[file]] = files[names[file]].with_inspection(inspection)
-            bar.update()
+            count()
             if time.monotonic() - saved >= SECONDS_PER_SAVE:
                 _save(_manifest(data, files), path)
                 saved = time.monotonic()
@@ -235,9 +244,11 @@ def _file_problems(files: dict[str, ManifestFile], data: VideoSet) -> Iterator[P
     classes = {name.lower(): name for name in data.classes}
     for sample in data.samples:
         name = _name(sample.path, data)
-        if fault := files[name].fault:
-            kind = "missing" if files[name].kind == "missing" else "unusable"
-            yield Problem(kind=kind, name=name, reason=fault)
+        if reason := files[name].fault:
+            fault = files[name].kind
+            kind = "missing" if fault == "missing" else "unusable"
+            kind = "unread" if fault in MOMENTARY else kind
+            yield Problem(kind=kind, name=name, reason=reason, fault=fault)
         if reason := _wrong_class(sample.path, data.classes[sample.label], classes):
             yield Problem(kind="mislabelled", name=name, reason=printable(reason))
 
@@ -263,6 +274,8 @@ def _class_in_name(file_name: str, classes: dict[str, str]) -> str | None:
 def _strays(data: VideoSet, at_top: bool) -> Iterator[Problem]:
     """Find files and folders among the videos that are not in the lists.
 
+    What operating systems leave behind is no problem.
+
     Args:
         data: The data set.
         at_top: Whether files next to the class folders count.
@@ -271,6 +284,8 @@ def _strays(data: VideoSet, at_top: bool) -> Iterator[Problem]:
     parents = {parent for path in listed for parent in path.parents}
     for place, folders, files in os.walk(data.folder, followlinks=True):
         parent = Path(place)
+        folders[:] = [name for name in folders if not is_left_behind(name)]
+        files = [name for name in files if not is_left_behind(name)]
         for folder in sorted({parent / name for name in folders} - parents - listed):
             count = sum(len(inner) for _, _, inner in os.walk(folder))
             reason = f"a folder with {count} files, none of them in the lists; move it away"

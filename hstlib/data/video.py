@@ -186,7 +186,8 @@ def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
         width, height = height, width
     # AREA averages where the picture gets smaller, as OpenCV's INTER_AREA does.
     method = Interpolation.AREA if width < frame.width else Interpolation.BILINEAR
-    pixels = frame.reformat(width, height, "rgb24", interpolation=method).to_ndarray()
+    # More threads cost twice the time of one; the pixels are the same.
+    pixels = frame.reformat(width, height, "rgb24", interpolation=method, threads=1).to_ndarray()
     return np.rot90(pixels, frame.rotation // 90)
 
 
@@ -225,6 +226,8 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream) -> 
     """Yield the packets of a stream; a container that ends in the middle of one just ends."""
     try:
         yield from container.demux(stream)
+    except MemoryError:
+        raise
     except av.error.FFmpegError:
         return
 
@@ -252,6 +255,8 @@ def _frames(
         decoding.packets += bool(packet.size) and not packet.is_discard
         try:
             frames = packet.decode()
+        except MemoryError:  # it says nothing about the packet
+            raise
         except av.error.FFmpegError:
             decoding.errors += 1
             continue
