@@ -1,4 +1,5 @@
 import json
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -293,3 +294,11 @@ def test_predicting_a_file_equals_scoring_it_from_the_store(model, store, sample
 def test_predicting_an_unusable_file_names_it(model, samples):
     with pytest.raises(VideoError, match=r"1\.avi: empty"):
         predict_video(model, samples[1].path, TRAINED)
+
+
+def test_scoring_that_takes_long_says_how_far_it_is(model, store, samples, monkeypatch, caplog):
+    monkeypatch.setattr("hstlib.training.evaluate.SECONDS_PER_LINE", 0)
+    with caplog.at_level(logging.INFO, "hstlib"):
+        score_videos(model, samples, store)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [f"scored {n} of {len(samples)} videos" for n in range(len(samples))]

@@ -1,12 +1,13 @@
 import json
 import logging
+import subprocess
 from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from scores import score_videos
 from torch.utils.checkpoint import checkpoint
 
@@ -15,18 +16,17 @@ from hstlib.data import demo
 from hstlib.data.datasets import Sample, hold_out_validation, load_dataset
 from hstlib.model.registry import build_model, to_channels_last
 from hstlib.training import experiment
+from hstlib.training.answers import kind_accuracy
 from hstlib.training.checkpoint import check_split, load_checkpoint, save_checkpoint
 from hstlib.training.evaluate import summarise
 from hstlib.training.experiment import (
     evaluated_checkpoint,
-    kind_accuracy,
     open_store,
     run_experiment,
 )
 from hstlib.training.metrics import count_parameters
-from hstlib.training.provenance import checkout_commit, environment
+from hstlib.training.provenance import checkout_commit, environment, identify_data
 from hstlib.training.rows import load_row, load_rows, write_row
-from hstlib.training.state import pack_metadata
 
 
 def test_a_run_writes_its_row(finished_run):
@@ -87,7 +87,8 @@ def test_a_checkpoint_gives_identical_predictions(name, class_folders, tmp_path)
     model(clips, flow)  # moves the running statistics
     path = tmp_path / "new" / "a.safetensors"
     config = TrainConfig(model=name, backbone="demo")
-    save_checkpoint(path, model, config, load_dataset("folder", class_folders))
+    data = identify_data(load_dataset("folder", class_folders), config.clip)
+    save_checkpoint(path, model, config, data)
     loaded, _, _ = load_checkpoint(path)
     assert not loaded.training
     assert torch.equal(loaded(clips, flow), model.eval()(clips, flow))
@@ -99,33 +100,7 @@ def test_a_missing_checkpoint_is_named(tmp_path):
         load_checkpoint(tmp_path / "none.safetensors")
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "foreign", "other weights"])
-def test_a_file_that_is_no_checkpoint_is_named(finished_run, tmp_path, damage):
-    path, whole = tmp_path / "a.safetensors", finished_run.checkpoint.read_bytes()
-    if damage == "foreign":
-        save_file({"weight": torch.zeros(2)}, path)
-    elif damage == "other weights":
-        metadata = {"config": finished_run.config.model_dump(), "classes": ["a", "b"], "split": ""}
-        save_file({"a": torch.zeros(2)}, path, {"hstlib": json.dumps(metadata)})
-    else:
-        path.write_bytes({"empty": b"", "text": b"no weights", "truncated": whole[:5000]}[damage])
-    with pytest.raises(ValueError, match=r"a\.safetensors: not a checkpoint of hstlib"):
-        load_checkpoint(path)
-
-
 EARLIER = {"model": "r3d", "backbone": "demo", "clip": {"size": 16}, "loop": {"ema": 0.0}}
-
-
-def test_a_checkpoint_of_an_earlier_version_is_named(finished_run, tmp_path):
-    """Earlier versions stored settings in groups."""
-    path = tmp_path / "a.safetensors"
-    metadata = {"config": EARLIER, "classes": ["left", "right"], "split": ""}
-    save_file(load_file(finished_run.checkpoint), path, pack_metadata(metadata))
-    message = r"a\.safetensors was written by an earlier version of hstlib, .* train again"
-    with pytest.raises(ValueError, match=message):
-        load_checkpoint(path)
-    with pytest.raises(ValueError, match=message):
-        check_split(path, load_dataset("folder", finished_run.config.data_dir))
 
 
 def test_a_row_of_an_earlier_version_is_named(finished_run, tmp_path):
@@ -148,7 +123,9 @@ def test_training_videos_that_cannot_be_read_stop_the_run(tmp_path, inline_pool)
         path = tmp_path / "broken" / "a" / f"seq{group}_0.avi"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    config = TrainConfig(dataset="folder", data_dir=str(tmp_path / "broken"), size=16)
+    config = TrainConfig(
+        dataset="folder", data_dir=str(tmp_path / "broken"), size=16, batch_size=2, backbone="demo"
+    )
     with pytest.raises(ValueError, match=r"none of the 2 training videos.*seq1_0\.avi: empty"):
         run_experiment(config, tmp_path / "results")
 
@@ -202,9 +179,28 @@ def test_kind_accuracy_by_hand(tmp_path):
     )
 
 
-def test_outside_a_checkout_the_commit_is_unknown(tmp_path, monkeypatch):
-    monkeypatch.setattr("hstlib.training.provenance.project_root", lambda: tmp_path)
-    assert checkout_commit() == ("unknown", True)
+def git(folder, *arguments):
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", folder, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_commit_is_that_of_the_own_checkout(tmp_path, monkeypatch):
+    """Not of a repository around an installed package, nor of one that the environment names."""
+    for name in ("own", "around"):
+        package = tmp_path / name / ("" if name == "own" else "env") / "hstlib"
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        (tmp_path / name / "file").touch()
+        git(tmp_path / name, "init", "-q")
+        git(tmp_path / name, "add", "hstlib/__init__.py" if name == "own" else "file")
+        git(tmp_path / name, "commit", "-qm", "first")
+    commit = git(tmp_path / "own", "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "around" / ".git"))
+    assert checkout_commit(tmp_path / "own") == (commit, False)
+    (tmp_path / "own" / "hstlib" / "__init__.py").write_text("changed")
+    assert checkout_commit(tmp_path / "own") == (commit, True)
+    assert checkout_commit(tmp_path / "around" / "env") == ("unknown", True)
+    assert checkout_commit(tmp_path) == ("unknown", True)
 
 
 def test_environment_is_text():
@@ -249,9 +245,9 @@ def test_weights_are_trained_in_the_memory_format_of_the_settings(
 
 def test_a_row_with_other_settings_is_not_replaced(finished_run, in_its_data_root, tmp_path):
     write_row(finished_run.row, tmp_path)
-    other = finished_run.config.model_copy(update={"epochs": 7})
+    other = finished_run.config.model_copy(update={"label_smoothing": 0.5})
     with pytest.raises(
-        ValueError, match=r"holds a run with other settings \(epochs 1 instead of 7\)"
+        ValueError, match=r"holds another run \(label_smoothing 0\.0 instead of 0\.5\)"
     ):
         run_experiment(other, tmp_path)
     assert load_rows(tmp_path) == [finished_run.row]
@@ -296,7 +292,7 @@ def test_a_run_killed_in_the_test_reads_it_twice_and_says_so(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment, "_evaluate_answers", killed)
+        patch.setattr(experiment, "evaluate_answers", killed)
         run_experiment(finished_run.config, tmp_path)
     row = run_experiment(finished_run.config, tmp_path)
     assert len(row.test_evaluations) == 2

@@ -1,4 +1,4 @@
-"""Runs that are killed, as on a cluster, and started again by the same command."""
+"""Runs that are stopped or killed, as on a cluster, and started again by the same command."""
 
 import hashlib
 import json
@@ -17,6 +17,7 @@ from hstlib.config import TrainConfig
 from hstlib.training.rows import load_rows
 
 EPOCHS = 12
+SIGNALS = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 
 
 def command(folders: Path, results: Path, workers: int = 0) -> list[str]:
@@ -35,8 +36,8 @@ def epochs(results: Path) -> list[int]:
     )
 
 
-def kill_in_training(arguments: list[str], results: Path, delay: float) -> bool:
-    """Start a run, and kill it ``delay`` seconds after it has finished one more epoch.
+def kill_in_training(arguments: list[str], results: Path, delay: float, number: int) -> bool:
+    """Start a run, and send it a signal ``delay`` seconds after it has finished one more epoch.
 
     Returns:
         Whether it was still training.
@@ -50,7 +51,7 @@ def kill_in_training(arguments: list[str], results: Path, delay: float) -> bool:
     time.sleep(delay)
     alive = process.poll() is None
     if alive:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, number)
     process.wait()
     return alive
 
@@ -59,7 +60,8 @@ def finish(arguments: list[str], results: Path) -> str:
     """Run to the end and return the hash of the weights."""
     subprocess.run(arguments, check=True, capture_output=True)
     (weights,) = results.glob("*/last.safetensors")
-    assert not list(results.glob("*/state.safetensors"))
+    names = {path.name for path in weights.parent.iterdir()} - {"state.safetensors"}
+    assert names == {"run.json", "row.json", "epochs.jsonl", "log.txt", "last.safetensors"}
     digest = hashlib.sha256()
     for name, value in sorted(load_file(weights).items()):
         digest.update(name.encode() + value.numpy().tobytes())
@@ -73,7 +75,7 @@ def check_kills(folders: Path, tmp_path: Path, kills: int) -> None:
     for number in range(kills):
         # As many loader processes as there have been kills: they must not matter either.
         arguments = command(folders, broken, workers=number % 3)
-        killed += kill_in_training(arguments, broken, rng.random() * 0.2)
+        killed += kill_in_training(arguments, broken, rng.random() * 0.2, SIGNALS[number % 3])
         for name in ("state.safetensors", "row.json"):
             assert len(list(broken.glob(f"*/{name}"))) <= 1
         if list(broken.glob("*/row.json")):  # it was finished: begin anew
@@ -90,7 +92,7 @@ def check_kills(folders: Path, tmp_path: Path, kills: int) -> None:
 
 
 def test_a_killed_run_resumes_to_the_same_weights(class_folders, tmp_path):
-    check_kills(class_folders, tmp_path, kills=2)
+    check_kills(class_folders, tmp_path, kills=3)
 
 
 @pytest.mark.slow

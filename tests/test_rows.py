@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from example_rows import make_row
 
-from hstlib.model.readings import READINGS
+from hstlib.training.plan import planned_runs
 from hstlib.training.rows import load_rows, publish_rows, write_row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,7 +91,8 @@ def test_the_published_ablation_is_complete_and_names_no_machine():
         for r in rows
     }
     tests = [("demo-hmdb51", 1), ("demo-ucf101", 1), *(("folder", split) for split in (1, 2, 3))]
-    models = [("hst", "paper"), ("r3d", "paper"), *(("hst", reading) for reading in READINGS)]
+    plan = yaml.safe_load((ROOT / "workflow/params/ablation.yaml").read_text())
+    models = {(c.model, c.reading) for c in planned_runs(plan).values()}
     assert runs == {(*m, *t, seed) for m in models for t in tests for seed in (0, 1, 2)}
     for dataset in ("demo-hmdb51", "demo-ucf101", "folder"):
         same = [r.config for r in rows if r.config.dataset == dataset]
@@ -100,6 +102,6 @@ def test_the_published_ablation_is_complete_and_names_no_machine():
     assert not any(r.dirty or r.problems or r.missing for r in rows)
 
 
-@pytest.mark.parametrize("folder", ["", "ablation", "ut-interaction", "ut-tried"])
+@pytest.mark.parametrize("folder", ["", "ablation", "ut-interaction", "rates"])
 def test_published_rows_load(folder):
     assert load_rows(ROOT / "results/published" / folder)

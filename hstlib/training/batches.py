@@ -8,6 +8,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from hstlib.config import LoopConfig
+
 
 class TrainingData(Protocol):
     """Map-style data set of torch that :func:`hstlib.training.loop.train` can read.
@@ -73,3 +75,17 @@ class TimedIterable:
             if item is end:
                 return
             yield item
+
+
+def check_batch_size(config: LoopConfig, num_samples: int, num_processes: int) -> None:
+    """Raise ValueError if samples do not fill a batch, or a batch cannot be divided."""
+    if num_samples < config.batch_size:
+        raise ValueError(
+            f"{num_samples} training videos do not fill a batch of {config.batch_size}; lower "
+            "batch_size"
+        )
+    if config.batch_size % (config.accumulation_steps * num_processes):
+        raise ValueError(
+            f"batch_size {config.batch_size} cannot be divided into {config.accumulation_steps} "
+            f"accumulation_steps for each of {num_processes} processes"
+        )

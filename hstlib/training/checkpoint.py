@@ -1,39 +1,54 @@
-"""Checkpoints of trained models: one safetensors file with JSON metadata, no pickle."""
+"""Checkpoints of trained models: sealed safetensors files with the identity of their run."""
 
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import load_model, save_model
-from torch import nn
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
 
+from hstlib import __version__
 from hstlib.config import TrainConfig, parse_settings
 from hstlib.data.datasets import VideoSet
-from hstlib.files import complete
 from hstlib.model.registry import build_model, to_channels_last
-from hstlib.training.state import pack_metadata, unpack_metadata
+from hstlib.training.identity import DataIdentity, differing_data
+from hstlib.training.provenance import identify_data
+from hstlib.training.sealed import differing_tensors, first_not_finite, load_sealed, save_sealed
+
+
+class _Metadata(BaseModel):
+    """Everything of a checkpoint that is no tensor."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: dict[str, Any]
+    data: DataIdentity
+    manifest: str | None
+    version: str
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, config: TrainConfig, data: VideoSet, manifest: str | None = None
-) -> None:
-    """Write a model's weights with its settings, class names and data set, atomically.
+    path: Path,
+    model: nn.Module,
+    config: TrainConfig,
+    data: DataIdentity,
+    manifest: str | None = None,
+) -> str:
+    """Write a model's weights with the identity of its run, atomically.
 
     Args:
         path: The .safetensors file.
         model: Trained model.
         config: Settings of the run.
-        data: Data set at the split that the model was trained on.
+        data: Lists and contents of the data that the model was trained on.
         manifest: sha256 of the verified data set; None if it was not verified.
+
+    Returns:
+        SHA-256 of weights and metadata.
     """
-    metadata = {
-        "config": config.model_dump(),
-        "classes": data.classes,
-        "split": data.split_id,
-        "manifest": manifest,
-    }
-    with complete(path) as unfinished:
-        save_model(model, str(unfinished), pack_metadata(metadata))
+    metadata = _Metadata(
+        config=config.model_dump(), data=data, manifest=manifest, version=__version__
+    )
+    return save_sealed(path, model.state_dict(), metadata.model_dump(mode="json"))
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainConfig, list[str]]:
@@ -43,18 +58,19 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainCo
         The model in evaluation mode, the settings it was trained with, and its class names.
 
     Raises:
-        ValueError: If the file does not exist, is no checkpoint, or was written by an earlier
-            version of hstlib.
+        ValueError: If the file does not exist, is no checkpoint, was damaged or written by an
+            earlier version of hstlib, or has weights that are not finite.
     """
-    metadata = _read_metadata(path)
-    config, classes = parse_settings(metadata["config"], path), metadata["classes"]
+    metadata, tensors, _ = _read(path)
+    config, classes = parse_settings(metadata.config, path), list(metadata.data.class_names)
     model = build_model(config.model, len(classes), config.backbone, config.reading)
-    try:
-        load_model(model, str(path), device=device)
-    except RuntimeError as error:
+    if differing := differing_tensors(tensors, model.state_dict()):
         raise ValueError(
-            f"{path}: not a checkpoint of hstlib as it is now ({error}); train again"
-        ) from error
+            f"{path}: not a checkpoint of hstlib as it is now ({differing}); train again"
+        )
+    if name := first_not_finite(tensors.items()):
+        raise ValueError(f"{path}: {name} is not finite, so the model diverged; train again")
+    model.load_state_dict(tensors)
     if config.channels_last:
         to_channels_last(model)
     return model.to(device).eval(), config, classes
@@ -64,32 +80,44 @@ def check_split(path: Path, data: VideoSet) -> None:
     """Check that a checkpoint would be tested on the test set of its own split.
 
     On another split, most test videos were trained on. With the classes in another order, every
-    answer would get a wrong name.
+    answer would get a wrong name. The videos may be stored anywhere.
 
     Raises:
-        ValueError: If the classes, their order or the lists differ from those in training.
+        ValueError: If the classes, their order, the lists or the contents of the test videos differ
+            from those in training.
     """
-    metadata = _read_metadata(path)
-    config = parse_settings(metadata["config"], path)
-    if list(data.classes) != metadata["classes"]:
+    metadata, _, _ = _read(path)
+    config, stored = parse_settings(metadata.config, path), metadata.data
+    if data.classes != stored.class_names:
         raise ValueError(
-            f"{path} was trained on classes {metadata['classes']}, not {list(data.classes)}"
+            f"{path} was trained on classes {list(stored.class_names)}, not {list(data.classes)}"
         )
-    if data.split_id != metadata["split"]:
+    current = identify_data(data, config.clip)
+    # The training videos are not needed here.
+    current = current.model_copy(update={"train_contents": stored.train_contents})
+    if differences := differing_data(stored, current):
         raise ValueError(
             f"{path} was trained on split {config.split} ({config.protocol}) of {config.dataset} "
-            f"with lists {metadata['split']}, not {data.split_id}; test it on the lists it was "
-            "trained on"
+            f"with other data ({differences}); test it on the lists it was trained on, and their "
+            "videos"
         )
 
 
-def _read_metadata(path: Path) -> dict[str, Any]:
-    """Return the metadata of a checkpoint, which has ``config``, ``classes`` and ``split``."""
+def checkpoint_sha256(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint, whose weights and metadata are verified.
+
+    Raises:
+        ValueError: If the file does not exist, is no checkpoint, or is damaged.
+    """
+    return _read(path)[2]
+
+
+def _read(path: Path) -> tuple[_Metadata, dict[str, Tensor], str]:
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint; train one with `python -m hstlib train`")
     try:
-        with safe_open(str(path), "pt") as file:
-            metadata = unpack_metadata(file)
-        return {name: metadata[name] for name in ("config", "classes", "split")}
+        metadata, tensors, digest = load_sealed(path)
+        return _Metadata.model_validate(metadata), tensors, digest
     except Exception as error:
-        raise ValueError(f"{path}: not a checkpoint of hstlib ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: not a checkpoint of hstlib ({reason}); train again") from error

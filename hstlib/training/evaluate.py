@@ -4,6 +4,8 @@ A view is one crop of one clip. A video's score is the mean over its views. A vi
 read has no views, and counts as wrong.
 """
 
+import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, repeat
 from pathlib import Path
@@ -18,6 +20,7 @@ from hstlib.data.clips import cut_clips, normalise
 from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample
 from hstlib.data.flow import optical_flow
+from hstlib.data.progress import SECONDS_PER_LINE
 from hstlib.data.store import ClipStore
 from hstlib.training.metrics import (
     clip_accuracy,
@@ -28,6 +31,9 @@ from hstlib.training.metrics import (
     reliability,
     top_k_accuracy,
 )
+from hstlib.training.sealed import NotFiniteError
+
+log = logging.getLogger("hstlib")
 
 BATCH_SIZE = 16  # views
 
@@ -93,17 +99,34 @@ def average_views(views: Sequence[np.ndarray | None], num_classes: int) -> np.nd
     """Return the mean over each video's views, float32, shape (N, num_classes).
 
     The row of a video without views (None) is NaN.
+
+    Raises:
+        NotFiniteError: If a view's scores are not finite: the model has diverged.
     """
     scores = np.full((len(views), num_classes), np.nan, np.float32)
-    for row, video_views in zip(scores, views, strict=True):
+    for number, (row, video_views) in enumerate(zip(scores, views, strict=True), start=1):
         if video_views is not None:
-            row[:] = video_views.mean(0)
+            row[:] = _mean(video_views, f"video {number} of {len(views)}")
     return scores
 
 
+def _mean(video_views: np.ndarray, video: str) -> np.ndarray:
+    """Return the mean (num_classes,) over the views of a video (views, num_classes)."""
+    if not np.isfinite(video_views).all():
+        raise NotFiniteError(f"the model's scores of {video} are not finite: it has diverged")
+    return video_views.mean(0)
+
+
 def _read_clips(samples: Sequence[Sample], store: ClipStore) -> Iterator[NumberedClip]:
-    """Yield the clips of each sample; none for a video that cannot be read."""
+    """Yield the clips of each sample, without those of a video that cannot be read.
+
+    Every half minute, the number of videos is logged.
+    """
+    logged = time.monotonic()
     for index, sample in enumerate(samples):
+        if time.monotonic() - logged >= SECONDS_PER_LINE:
+            logged = time.monotonic()
+            log.info("scored %d of %d videos", index, len(samples))
         try:
             frames, flow, *_ = store.read_all(sample.path)
         except VideoError:
@@ -190,8 +213,9 @@ def predict_video(model: nn.Module, path: Path, config: TrainConfig) -> np.ndarr
 
     Raises:
         hstlib.data.video.VideoError: If the file cannot be used.
+        NotFiniteError: If the scores are not finite: the model has diverged.
     """
     frames, flow, *_ = cut_clips(path, config.clip)
     clips = zip(repeat(0), frames, flow, strict=False)
     views = _score_each(model, clips, BATCH_SIZE, config.crop_size, config.num_crops)
-    return np.stack([probabilities for _, probabilities in views]).mean(0)
+    return _mean(np.stack([probabilities for _, probabilities in views]), str(path))

@@ -3,48 +3,53 @@
 import logging
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
-from hstlib.config import ClipConfig, TrainConfig, data_root
-from hstlib.data.datasets import Sample, VideoSet, hmdb51_tags, hold_out_validation, load_dataset
-from hstlib.data.demo import class_kinds, reverse_classes
+from hstlib.config import ClipConfig, TrainConfig
+from hstlib.data.datasets import Sample, VideoSet, hold_out_validation, load_dataset
 from hstlib.data.loader import VideoDataset
 from hstlib.data.store import INDEX, ClipStore, prepare_store
-from hstlib.files import lock
+from hstlib.files import complete, lock, make_folder, sweep
 from hstlib.model.registry import build_model, to_channels_last
+from hstlib.training.answers import Views, evaluate_answers, evaluate_kinds
+from hstlib.training.batches import check_batch_size
 from hstlib.training.checkpoint import save_checkpoint
 from hstlib.training.device import make_accelerator, seed_torch
-from hstlib.training.evaluate import average_views, score_views, summarise
-from hstlib.training.loop import TrainingResult, train
-from hstlib.training.metrics import count_parameters, hits_by_tag, predict_classes, top_k_accuracy
-from hstlib.training.provenance import now, start_record
+from hstlib.training.epochs import EPOCHS
+from hstlib.training.evaluate import average_views, score_views
+from hstlib.training.finished import finished_row
+from hstlib.training.interruption import Stopped, stop_on_signals
+from hstlib.training.loop import TrainingError, TrainingResult, train
+from hstlib.training.metrics import count_parameters, top_k_accuracy
+from hstlib.training.provenance import identify_data, now, start_record, store_root
 from hstlib.training.rows import ROW, Row, load_row, write_record, write_row
-from hstlib.training.state import differing_settings
+from hstlib.training.sealed import NotFiniteError
+from hstlib.training.state import PREVIOUS, refuse_other_run
 
 log = logging.getLogger("hstlib")
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 
-Views = list[np.ndarray | None]
-"""Probabilities of each video's views, shape (views, classes); None: the video is unreadable."""
+Value = TypeVar("Value")
 
 
 def run_experiment(config: TrainConfig, results: Path) -> Row:
     """Train a model, evaluate it once on the test set, and write the results row.
 
-    An interrupted run is resumed after its last complete epoch. If the run is finished, its row is
-    returned. Under ``accelerate launch``, every process calls this function.
+    An interrupted run is resumed after its last complete epoch, and so is a finished run that is
+    given more epochs. If the run is finished, its row is returned. What a run is are its settings,
+    its lists and the contents of its videos; another run in its folder is refused. Under
+    ``accelerate launch``, every process calls this function.
 
     Args:
         config: Settings of the run.
@@ -52,24 +57,30 @@ def run_experiment(config: TrainConfig, results: Path) -> Row:
 
             * ``run.json``: settings, environment, lists, and when the test set was evaluated;
             * ``log.txt`` and ``epochs.jsonl``, which grow during training;
-            * ``state.safetensors`` to resume from; delete it once the row is safe;
+            * ``state.safetensors`` to resume from or to train longer, and during training
+              ``state.previous.safetensors``, the state after the epoch before;
             * ``last.safetensors``, and with validation ``best.safetensors``;
-            * ``row.json``.
+            * ``row.json``; the row of fewer epochs is kept as ``row-<epochs>-epochs.json``.
 
     Returns:
         The row.
 
     Raises:
         ValueError: If the data set is missing, no training video can be read, the model cannot
-            take clips of this size, or the folder contains the run with other settings.
-        hstlib.training.loop.TrainingError: If the loss is not finite or diverges.
+            take clips of this size, or the folder contains another run; the message names each
+            difference with both values.
+        hstlib.training.loop.TrainingError: If the model diverges: loss, weights or scores are not
+            finite.
+        hstlib.training.interruption.Stopped: If the process gets SIGTERM or SIGINT.
     """
+    check_model(config)
     folder = results / config.run_id
     accelerator = make_accelerator(config)
     with _locked_with_log(folder, accelerator):
-        if (folder / ROW).is_file():
-            return _finished_row(folder, config)
-        return _Experiment(config, folder, accelerator).run()
+        data = open_dataset(config)
+        checkpoint = evaluated_checkpoint(config, results)
+        row = _from_main(accelerator, lambda: finished_row(folder, config, data, checkpoint))
+        return row or _Experiment(config, folder, accelerator, data).run()
 
 
 def evaluated_checkpoint(config: TrainConfig, results: Path) -> Path:
@@ -107,7 +118,7 @@ def open_dataset(config: TrainConfig, data_dir: str = "") -> VideoSet:
 
 def open_store(data: VideoSet, clip: ClipConfig, workers: int | None = None) -> ClipStore:
     """Open the clip store of a data set; decode the videos first if that is still to be done."""
-    return prepare_store(data.paths, clip, data_root() / "store", workers)
+    return prepare_store(data.paths, clip, store_root(), workers)
 
 
 def list_problems(store: ClipStore, max_lines: int = 20) -> list[str]:
@@ -126,13 +137,21 @@ def _locked_with_log(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         yield
         return
     with lock(folder):
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
+        sweep(folder)
         handler = logging.FileHandler(folder / "log.txt")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
         try:
-            yield
+            with stop_on_signals():
+                yield
+        except Stopped as stopped:
+            log.warning(
+                "%s: stopped by %s; the same command resumes after epoch %d",
+                *(folder.name, stopped.signal_name, _count_epochs(folder)),
+            )
+            raise
         except Exception as error:
             handler.stream.write("".join(traceback.format_exception(error)))
             raise
@@ -141,60 +160,72 @@ def _locked_with_log(folder: Path, accelerator: Accelerator) -> Iterator[None]:
             handler.close()
 
 
-def _finished_row(folder: Path, config: TrainConfig) -> Row:
-    """Return the row of a finished run, if it has the same settings."""
-    row = load_row(folder / ROW)
-    if differences := differing_settings(row.config.model_dump(), config.model_dump()):
-        raise ValueError(
-            f"{folder} holds a run with other settings ({differences}); move it away or choose "
-            "another results folder"
-        )
-    log.info("%s is finished, see %s", config.run_id, folder / ROW)
-    return row
+def _count_epochs(folder: Path) -> int:
+    epochs = folder / EPOCHS
+    return len(epochs.read_text().splitlines()) if epochs.is_file() else 0
+
+
+def _from_main(accelerator: Accelerator, function: Callable[[], Value]) -> Value:
+    """Call a function in the main process, and return its result in every process."""
+    value = function() if accelerator.is_main_process else None
+    return broadcast_object_list([value])[0]
 
 
 class _Experiment:
     """A training run in progress: its data, its record and the folder it writes to."""
 
-    def __init__(self, config: TrainConfig, folder: Path, accelerator: Accelerator):
+    def __init__(self, config: TrainConfig, folder: Path, accelerator: Accelerator, data: VideoSet):
         self.begin = time.perf_counter()
         self.config, self.folder, self.accelerator = config, folder, accelerator
-        self.data = open_dataset(config)
-        check_model(config)
-        self.store = open_store(self.data, config.clip)
-        self.training, self.validation = self.data.train, ()
+        self.data, self.training, self.validation = data, data.train, ()
         if config.validation:
-            self.training, self.validation = hold_out_validation(self.data)
-        self.readable = _readable(self.training, self.store, self.data.name)
+            self.training, self.validation = hold_out_validation(data)
+        check_batch_size(config, len(self.training), accelerator.num_processes)
+        self.store = open_store(data, config.clip)
+        self.readable = _readable(self.training, self.store, data.name)
         log.info(
             "%s: %d training videos, %d for validation, %d test",
-            config.run_id, len(self.readable), len(self.validation), len(self.data.test),
+            config.run_id, len(self.readable), len(self.validation), len(data.test),
         )  # fmt: skip
         repeating = sum(self.store.repeats(sample.path) > 0 for sample in self.readable)
         if repeating:
             log.info("%d training videos are short: their clips repeat frames", repeating)
         if self.store.problems:
             log.info("%d files cannot be used, listed at the end", len(self.store.problems))
-        self.record = start_record(config, self.data, folder)
+        self.identity = _from_main(accelerator, lambda: identify_data(data, config.clip))
+        refuse_other_run(folder, config, self.identity)
+        self.record = start_record(config, data, self.identity, folder)
 
     def run(self) -> Row:
         self._write_record()
         model = self._build_model()
         result = self._train(model)
-        self._save_checkpoints(model, result)
-        views = self._score_test_set(model)
-        shuffled = None
-        if self.config.dataset.startswith("demo-"):
-            shuffled = self._score(model, self.data.test, shuffle_time_seed=self.config.seed)
-        row = self._make_row(model, result, views, shuffled)
+        weights = self._save_checkpoints(model, result)
+        try:
+            row = self._evaluate(model, result, weights)
+        except NotFiniteError as error:
+            steps = len(result.records) * (len(self.readable) // self.config.batch_size)
+            raise TrainingError(
+                f"{self.config.run_id}: {error}, after step {steps} (epoch {len(result.records)}); "
+                "choose a lower learning rate"
+            ) from error
         if self.accelerator.is_main_process:
-            write_row(row, self.folder.parent)
+            self._write_row(row)
         log.info(
             "%s: test top-1 %.4f of %d videos", row.run_id, row.test["top1"], row.test["videos"]
         )
         for line in list_problems(self.store):
             log.warning(line)
         return row
+
+    def _write_row(self, row: Row) -> None:
+        """Write the row; keep the one of fewer epochs, and the last state but not its older one."""
+        path = self.folder / ROW
+        if path.is_file() and (trained := load_row(path).config.epochs) != row.config.epochs:
+            with complete(self.folder / f"row-{trained}-epochs.json") as unfinished:
+                unfinished.write_bytes(path.read_bytes())
+        write_row(row, self.folder.parent)
+        (self.folder / PREVIOUS).unlink(missing_ok=True)
 
     def _write_record(self) -> None:
         if self.accelerator.is_main_process:
@@ -213,23 +244,53 @@ class _Experiment:
     def _train(self, model: nn.Module) -> TrainingResult:
         dataset = VideoDataset(self.readable, self.store, self.config.seed, self.config.augment)
         validate = partial(self._top1, samples=self.validation) if self.validation else None
-        return train(model, dataset, self.config, self.accelerator, self.folder, validate)
+        return train(
+            model, dataset, self.config, self.accelerator, self.folder, validate, self.identity
+        )
 
     def _top1(self, model: nn.Module, samples: Sequence[Sample]) -> float:
         views = self._score(model, samples)
         labels = [sample.label for sample in samples]
         return top_k_accuracy(average_views(views, len(self.data.classes)), labels)
 
-    def _save_checkpoints(self, model: nn.Module, result: TrainingResult) -> None:
-        """Save the last weights and, with validation, the best; the model then has the best."""
-        self._save_checkpoint(self.folder / LAST, model)
+    def _save_checkpoints(self, model: nn.Module, result: TrainingResult) -> str:
+        """Save the last weights and, with validation, the best; the model then has the best.
+
+        Returns:
+            SHA-256 of the checkpoint with the weights that the model has.
+        """
+        digest = self._save_checkpoint(self.folder / LAST, model)
         if result.best:
             model.load_state_dict(result.best)
-            self._save_checkpoint(self.folder / BEST, model)
+            digest = self._save_checkpoint(self.folder / BEST, model)
+        return _from_main(self.accelerator, lambda: digest)
 
-    def _save_checkpoint(self, path: Path, model: nn.Module) -> None:
-        if self.accelerator.is_main_process:
-            save_checkpoint(path, model, self.config, self.data, self.record.manifest)
+    def _save_checkpoint(self, path: Path, model: nn.Module) -> str:
+        if not self.accelerator.is_main_process:
+            return ""
+        return save_checkpoint(path, model, self.config, self.identity, self.record.manifest)
+
+    def _evaluate(self, model: nn.Module, result: TrainingResult, weights: str) -> Row:
+        views = self._score_test_set(model)
+        shuffled = None
+        if self.config.dataset.startswith("demo-"):
+            shuffled = self._score(model, self.data.test, shuffle_time_seed=self.config.seed)
+        return Row(
+            **dict(self.record),
+            **evaluate_answers(views, self.data),
+            kinds=evaluate_kinds(views, shuffled, self.data, self.config.dataset),
+            parameters=count_parameters(model),
+            classes=len(self.data.classes),
+            train_videos=len(self.training),
+            training_top1=self._top1(model, self.readable),
+            missing=len(self.data.missing),
+            problems=len(self.store.problems),
+            epochs=[asdict(epoch) for epoch in result.records],
+            replanned=result.replanned,
+            weights=weights,
+            seconds=round(time.perf_counter() - self.begin, 1),
+            finished=now(),
+        )
 
     def _score_test_set(self, model: nn.Module) -> Views:
         """Score the test videos, after the time of this evaluation is on record."""
@@ -259,24 +320,6 @@ class _Experiment:
         numbered = gather_object(list(zip(numbers, views, strict=True)))
         return [view for _, view in sorted(numbered, key=lambda pair: pair[0])]
 
-    def _make_row(
-        self, model: nn.Module, result: TrainingResult, views: Views, shuffled: Views | None
-    ) -> Row:
-        return Row(
-            **dict(self.record),
-            **_evaluate_answers(views, self.data),
-            kinds=_evaluate_kinds(views, shuffled, self.data, self.config.dataset),
-            parameters=count_parameters(model),
-            classes=len(self.data.classes),
-            train_videos=len(self.training),
-            training_top1=self._top1(model, self.readable),
-            missing=len(self.data.missing),
-            problems=len(self.store.problems),
-            epochs=[asdict(epoch) for epoch in result.records],
-            seconds=round(time.perf_counter() - self.begin, 1),
-            finished=now(),
-        )
-
 
 def _readable(samples: Sequence[Sample], store: ClipStore, dataset: str) -> list[Sample]:
     """Return the samples whose video could be decoded."""
@@ -287,64 +330,3 @@ def _readable(samples: Sequence[Sample], store: ClipStore, dataset: str) -> list
             f"{store.problems[str(samples[0].path)]}"
         )
     return readable
-
-
-def _evaluate_answers(views: Views, data: VideoSet) -> dict[str, Any]:
-    """Return the fields of a row that follow from the scores of the test videos."""
-    labels = [sample.label for sample in data.test]
-    scores = average_views(views, len(data.classes))
-    predictions = predict_classes(scores)
-    groups = {name: number for number, name in enumerate(sorted({s.group for s in data.test}))}
-    return {
-        "test": summarise(scores, labels, views),
-        "videos": [
-            (sample.label, prediction, groups[sample.group])
-            for sample, prediction in zip(data.test, predictions.tolist(), strict=True)
-        ],
-        "confidences": [None if np.isnan(score).any() else float(score.max()) for score in scores],
-        "tags": hits_by_tag(predictions == labels, [hmdb51_tags(s.path.name) for s in data.test]),
-    }
-
-
-def _evaluate_kinds(
-    views: Views, shuffled: Views | None, data: VideoSet, dataset: str
-) -> dict[str, float]:
-    """Return accuracies by kind of class on a demo corpus, with and without shuffled frames."""
-    if shuffled is None:
-        return {}
-    kinds: dict[str, float] = {}
-    for suffix, scored in (("", views), ("_shuffled", shuffled)):
-        scores = average_views(scored, len(data.classes))
-        shares = kind_accuracy(dataset, data.classes, scores, data.test)
-        kinds |= {f"{kind}{suffix}": share for kind, share in shares.items()}
-    return kinds
-
-
-def kind_accuracy(
-    dataset: str, classes: tuple[str, ...], scores: np.ndarray, samples: tuple[Sample, ...]
-) -> dict[str, float]:
-    """Return accuracies on a demo corpus by kind of class.
-
-    Args:
-        dataset: Name of the demo corpus.
-        classes: Class names in the order of the labels.
-        scores: Probabilities, shape (N, classes); NaN: unreadable video.
-        samples: The N videos.
-
-    Returns:
-        ``motion`` and ``appearance``: top-1 over the classes of that kind. ``direction``: share of
-        the motion clips whose class scores higher than the class of the same still frames in
-        opposite order; chance is 0.5.
-    """
-    kinds, reverse = class_kinds(dataset), reverse_classes(dataset)
-    labels = np.array([sample.label for sample in samples])
-    moving = np.array([kinds[classes[label]] == "motion" for label in labels])
-    correct = (scores.argmax(1) == labels) & ~np.isnan(scores).any(1)
-    own = labels[moving]
-    opposite = [classes.index(reverse[classes[label]]) for label in own]
-    rows = np.arange(len(own))
-    return {
-        "motion": float(correct[moving].mean()),
-        "appearance": float(correct[~moving].mean()),
-        "direction": float((scores[moving][rows, own] > scores[moving][rows, opposite]).mean()),
-    }

@@ -1,6 +1,5 @@
 """The training loop. It knows neither models nor data sets."""
 
-import json
 import logging
 import math
 import time
@@ -18,16 +17,19 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hstlib.config import LoopConfig
-from hstlib.files import complete
-from hstlib.training.batches import EpochOrder, TimedIterable, TrainingData
+from hstlib.training.batches import EpochOrder, TimedIterable, TrainingData, check_batch_size
 from hstlib.training.device import make_accelerator
-from hstlib.training.state import STATE, TrainingState, load_state, save_state
+from hstlib.training.epochs import EpochRecord, format_record, write_epochs
+from hstlib.training.identity import DataIdentity
+from hstlib.training.sealed import NotFiniteError, first_not_finite
+from hstlib.training.state import STATE, TrainingState, has_state, load_state, save_state
 
 log = logging.getLogger("hstlib")
 
-EPOCHS = "epochs.jsonl"
 MAX_LOSS = 1000.0
 """Loss above which training counts as diverged; uniform guessing gives log(num_classes)."""
+SECONDS_PER_LINE = 60
+"""Time between two lines in the log during an epoch."""
 LOSS_CHECK_INTERVAL = 50
 """Steps between two checks of the loss on a GPU, where each check forces a synchronisation."""
 
@@ -37,41 +39,18 @@ class TrainingError(RuntimeError):
 
 
 @dataclass
-class EpochRecord:
-    """Measurements of one epoch.
-
-    Attributes:
-        epoch: Number of the epoch, from 0.
-        loss: Mean cross-entropy over the training samples.
-        train_top1: Training accuracy, a fraction.
-        learning_rate: Learning rate at the end of the epoch.
-        seconds: Duration without validation.
-        clips_per_second: Training samples per second, over all processes.
-        wait_share: Fraction of the time in which the loop waited for the loader.
-        validation_top1: Validation accuracy, a fraction; None without validation.
-    """
-
-    epoch: int
-    loss: float
-    train_top1: float
-    learning_rate: float
-    seconds: float
-    clips_per_second: float
-    wait_share: float
-    validation_top1: float | None = None
-
-
-@dataclass
 class TrainingResult:
     """Result of a training run.
 
     Attributes:
         records: One per epoch.
         best: Weights of the epoch with the best validation accuracy; None without validation.
+        replanned: Numbers of finished epochs at which ``epochs`` was changed.
     """
 
     records: list[EpochRecord]
     best: dict[str, Tensor] | None
+    replanned: list[int]
 
 
 def learning_rate_factor(schedule: str, epoch: int, epochs: int) -> float:
@@ -86,6 +65,7 @@ def train(
     accelerator: Accelerator | None = None,
     folder: Path | None = None,
     validate: Callable[[nn.Module], float] | None = None,
+    identity: DataIdentity | None = None,
 ) -> TrainingResult:
     """Train a model with Adam on cross-entropy.
 
@@ -97,27 +77,32 @@ def train(
             weights at the end.
         data: Training samples.
         config: Settings of the loop. Settings that a subclass adds do not affect the loop; they are
-            stored with the state, and a resumed run must have the same.
+            stored with the state, and a resumed run must have the same, but for the number of
+            epochs and :data:`hstlib.training.identity.SAME_RUN`.
         accelerator: Result of :func:`make_accelerator`; None makes one from ``config``.
         folder: Folder for ``epochs.jsonl``, one line per epoch, and ``state.safetensors``. If the
             state exists, training resumes from it, on the CPU to the same weights bit for bit.
         validate: Returns the score of the model after an epoch; higher is better.
+        identity: Lists and contents of the data, stored with the state; a resumed run must have the
+            same.
 
     Raises:
-        TrainingError: If the loss is not finite or exceeds ``MAX_LOSS``.
+        TrainingError: If the loss exceeds ``MAX_LOSS``, or loss, weights or validation scores are
+            not finite.
         ValueError: If there are fewer samples than a batch, a batch cannot be divided among the
-            processes, or the state belongs to other settings.
+            processes, or the state belongs to another run.
     """
-    return _Training(model, data, config, accelerator, folder, validate).run()
+    return _Training(model, data, config, accelerator, folder, validate, identity).run()
 
 
 class _Training:
     """A model in training, with its optimiser, its batches and the epochs so far."""
 
-    def __init__(self, model, data, config, accelerator, folder, validate):
+    def __init__(self, model, data, config, accelerator, folder, validate, identity):
         self.data, self.config, self.folder, self.validate = data, config, folder, validate
+        self.identity = identity
         self.accelerator = accelerator or make_accelerator(config)
-        _check_batch_size(config, len(data), self.accelerator.num_processes)
+        check_batch_size(config, len(data), self.accelerator.num_processes)
         on_gpu = self.accelerator.device.type == "cuda"
         self.check_interval = LOSS_CHECK_INTERVAL * config.accumulation_steps if on_gpu else 1
         self.order = EpochOrder(len(data), config.batch_size, config.seed)
@@ -138,6 +123,8 @@ class _Training:
         )
         self.records: list[EpochRecord] = []
         self.best: dict[str, Tensor] | None = None
+        self.replanned: list[int] = []
+        self.last_is_usable = True
 
     @property
     def evaluated(self) -> nn.Module:
@@ -145,23 +132,24 @@ class _Training:
         return self.average.module if self.average else self.model
 
     def run(self) -> TrainingResult:
-        if self.folder and (self.folder / STATE).is_file():
-            self._resume(self.folder / STATE)
+        if self.folder and has_state(self.folder):
+            self._resume(self.folder)
         with self._progress_bar() as bar:
             for epoch in range(len(self.records), self.config.epochs):
                 record = self._train_epoch(epoch, bar)
+                self._check_finite(epoch)
                 if self.validate:
-                    record.validation_top1 = self.validate(self.evaluated)
+                    record.validation_top1 = self._validate(epoch)
                     self._keep_best(record)
                 self.records.append(record)
                 if self.folder and self.accelerator.is_main_process:
                     self._save(self.folder)
                 bar.set_postfix(loss=f"{record.loss:.3f}", top1=f"{record.train_top1:.3f}")
-                log.info(_format_record(record, self.config.epochs))
+                log.info(format_record(record, self.config.epochs))
         self.accelerator.unwrap_model(self.wrapped, keep_fp32_wrapper=False)
         if self.average:
             self.model.load_state_dict(self.average.module.state_dict())
-        return TrainingResult(self.records, self.best)
+        return TrainingResult(self.records, self.best, self.replanned)
 
     def _progress_bar(self) -> tqdm:
         return tqdm(
@@ -180,13 +168,16 @@ class _Training:
         unchecked: list[Tensor] = []  # kept on the device, so that no step waits for them
         losses: list[float] = []
         correct = torch.zeros((), device=self.accelerator.device)
-        batches = TimedIterable(self.loader)
+        batches, logged = TimedIterable(self.loader), begin
         for part, (*items, labels) in enumerate(batches):
             self._set_learning_rate(epoch, part)
             loss, logits = self._step(items, labels)
             unchecked.append(loss)
             correct += (logits.argmax(1) == labels).sum()
             bar.update(self.loader.total_batch_size)
+            if time.perf_counter() - logged >= SECONDS_PER_LINE:
+                logged = time.perf_counter()
+                log.info("epoch %d: step %d of %d", epoch + 1, part + 1, len(self.loader))
             if (part + 1) % self.check_interval == 0:
                 losses += self._check_losses(unchecked, epoch, len(losses))
                 unchecked = []
@@ -241,10 +232,23 @@ class _Training:
         values = self.accelerator.reduce(torch.stack(losses), "mean").tolist()
         for part, loss in enumerate(values, first):
             if not loss < MAX_LOSS:  # also true for NaN
-                raise TrainingError(self._describe_divergence(loss, epoch, part))
+                event = f"loss is {loss:g}"
+                raise TrainingError(self._describe_divergence(event, epoch, part))
         return values
 
-    def _describe_divergence(self, loss: float, epoch: int, part: int) -> str:
+    def _check_finite(self, epoch: int) -> None:
+        """Raise TrainingError if the last step of an epoch left weights that are not finite."""
+        if name := first_not_finite(self._state().tensors.items()):
+            last = len(self.order) * self.config.accumulation_steps // self.config.batch_size - 1
+            raise TrainingError(self._describe_divergence(f"{name} is not finite", epoch, last))
+
+    def _validate(self, epoch: int) -> float:
+        try:
+            return self.validate(self.evaluated)
+        except NotFiniteError as error:
+            raise TrainingError(f"{error}, in the validation after epoch {epoch + 1}") from error
+
+    def _describe_divergence(self, event: str, epoch: int, part: int) -> str:
         parts = self.config.accumulation_steps
         size = self.config.batch_size // parts
         batch = list(self.order)[part * size : (part + 1) * size]
@@ -254,7 +258,7 @@ class _Training:
             checkpoint = f"{self.folder / STATE}, after epoch {len(self.records)}"
         rate = self.optimiser.param_groups[0]["lr"]
         return (
-            f"loss is {loss:g} in epoch {epoch + 1}, step {part // parts + 1}, at learning rate "
+            f"{event} in epoch {epoch + 1}, step {part // parts + 1}, at learning rate "
             f"{rate:g}; lower it. Last good checkpoint: {checkpoint}. The batch: {names}"
         )
 
@@ -264,23 +268,39 @@ class _Training:
             weights = self.evaluated.state_dict()
             self.best = {name: value.detach().clone() for name, value in weights.items()}
 
-    def _save(self, folder: Path) -> None:
+    def _state(self) -> TrainingState:
         scaler = self.accelerator.scaler
-        state = TrainingState(
+        return TrainingState(
             settings=self.config.model_dump(),
+            data=self.identity,
             records=[asdict(record) for record in self.records],
+            replanned=self.replanned,
             scaler=scaler.state_dict() if scaler else {},
             model=self.model.state_dict(),
             optimiser=self.optimiser.state_dict()["state"],
             average=self.average.state_dict() if self.average else {},
             best=self.best or {},
         )
-        save_state(folder / STATE, state)
-        _write_epochs(folder, self.records)
 
-    def _resume(self, path: Path) -> None:
-        """Load the state of an interrupted run."""
-        state = load_state(path, self.config)
+    def _expected_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that a state of this run has; only types and shapes matter."""
+        state = self._state()
+        if self.validate:
+            state.best = self.evaluated.state_dict()
+        for number, weights in enumerate(self.model.parameters()):
+            moments = {"exp_avg": weights, "exp_avg_sq": weights}
+            state.optimiser[number] = {"step": torch.zeros(()), **moments}
+        return state.tensors
+
+    def _save(self, folder: Path) -> None:
+        save_state(folder, self._state(), keep_last=self.last_is_usable)
+        self.last_is_usable = True
+        write_epochs(folder, self.records)
+
+    def _resume(self, folder: Path) -> None:
+        """Load the state of an interrupted run, or of one that is trained longer."""
+        state, path = load_state(folder, self.config, self._expected_tensors(), self.identity)
+        self.last_is_usable = path.name == STATE
         self.records = [EpochRecord(**record) for record in state.records]
         self.model.load_state_dict(state.model)
         groups = self.optimiser.state_dict()["param_groups"]
@@ -291,22 +311,25 @@ class _Training:
             self.accelerator.scaler.load_state_dict(state.scaler)
         device = self.accelerator.device
         self.best = {name: value.to(device) for name, value in state.best.items()} or None
+        self.replanned = self._replanned(state)
         if self.accelerator.is_main_process:
-            _write_epochs(path.parent, self.records)
+            write_epochs(folder, self.records)
         log.info("resuming after epoch %d/%d", len(self.records), self.config.epochs)
 
-
-def _check_batch_size(config: LoopConfig, num_samples: int, num_processes: int) -> None:
-    if num_samples < config.batch_size:
-        raise ValueError(
-            f"{num_samples} training videos do not fill a batch of {config.batch_size}; lower "
-            "batch_size"
-        )
-    if config.batch_size % (config.accumulation_steps * num_processes):
-        raise ValueError(
-            f"batch_size {config.batch_size} cannot be divided into {config.accumulation_steps} "
-            f"accumulation_steps for each of {num_processes} processes"
-        )
+    def _replanned(self, state: TrainingState) -> list[int]:
+        """Return when the number of epochs was changed; log what a change means for the rates."""
+        done, planned, epochs = len(self.records), state.settings["epochs"], self.config.epochs
+        if planned == epochs:
+            return state.replanned
+        log.info("epochs is %d instead of %d from here on", epochs, planned)
+        if self.config.schedule != "constant":
+            first = self.config.learning_rate * learning_rate_factor("cosine", done, epochs)
+            log.warning(
+                "schedule %s: the learning rate of the first %d epochs fell as for %d epochs, and "
+                "now continues at %.3g as for %d; the result differs from a run of %d epochs",
+                *(self.config.schedule, done, planned, first, epochs, epochs),
+            )
+        return [*state.replanned, done]
 
 
 def _moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
@@ -316,22 +339,6 @@ def _moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
-def _write_epochs(folder: Path, records: Sequence[EpochRecord]) -> None:
-    with complete(folder / EPOCHS) as unfinished:
-        unfinished.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
-
-
 def _combine_seeds(*seeds: int) -> int:
     """Combine several seeds into one."""
     return int(np.random.SeedSequence(seeds).generate_state(1)[0])
-
-
-def _format_record(record: EpochRecord, epochs: int) -> str:
-    validation = ""
-    if record.validation_top1 is not None:
-        validation = f" validation top-1 {record.validation_top1:.3f}"
-    return (
-        f"epoch {record.epoch + 1}/{epochs} loss {record.loss:.4f} "
-        f"train top-1 {record.train_top1:.3f}{validation} {record.seconds:.1f} s, "
-        f"{record.clips_per_second:.1f} clips/s, waiting {100 * record.wait_share:.0f} %"
-    )

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hstlib.config import TrainConfig, refuse_nested_settings
 from hstlib.files import complete
+from hstlib.training.identity import DataIdentity
 
 RECORD, ROW = "run.json", "row.json"
 
@@ -18,11 +19,15 @@ class RunRecord(BaseModel):
     Attributes:
         run_id: Name of the run, :attr:`hstlib.config.TrainConfig.run_id`.
         config: Settings of the run.
+        class_names: Class names, in the order of the labels; empty in old rows.
         split_id: Hash of the lists, :attr:`hstlib.data.datasets.VideoSet.split_id`; empty in old
             rows.
+        train_contents: Hash of the training videos' contents; empty in old rows.
+        test_contents: Hash of the test videos' contents; empty in old rows.
         manifest: sha256 of the data set. None if it was not verified, or changed since.
         started: Start time, UTC.
-        commit: Commit of the checkout.
+        version: Version of hstlib; empty in old rows.
+        commit: Commit of hstlib's own checkout; "unknown" if it was installed without one.
         dirty: Whether tracked files differed from the commit.
         environment: Versions and hardware.
         test_evaluations: Time of every evaluation on the test set, UTC. There is more than one if
@@ -33,13 +38,23 @@ class RunRecord(BaseModel):
 
     run_id: str
     config: TrainConfig
+    class_names: tuple[str, ...] = ()
     split_id: str = ""
+    train_contents: str = ""
+    test_contents: str = ""
     manifest: str | None = None
     started: str = ""
+    version: str = ""
     commit: str
     dirty: bool
     environment: dict[str, str]
     test_evaluations: list[str] = []
+
+    @property
+    def data(self) -> DataIdentity | None:
+        """Lists and contents of the run's data; None in old rows."""
+        fields = {name: getattr(self, name) for name in DataIdentity.model_fields}
+        return DataIdentity(**fields) if self.class_names else None
 
 
 class Row(RunRecord):
@@ -58,9 +73,11 @@ class Row(RunRecord):
         confidences: Probability of the predicted class of every test video. None for an unreadable
             video.
         tags: HMDB51 only: correct predictions and videos, by tag of the file name and its value.
-        kinds: Demo corpora only: :func:`hstlib.training.experiment.kind_accuracy`, and the same
+        kinds: Demo corpora only: :func:`hstlib.training.answers.kind_accuracy`, and the same
             with the frames of every clip shuffled in time.
-        epochs: Fields of :class:`hstlib.training.loop.EpochRecord`, one mapping per epoch.
+        epochs: Fields of :class:`hstlib.training.epochs.EpochRecord`, one mapping per epoch.
+        replanned: Numbers of finished epochs at which ``epochs`` was changed.
+        weights: SHA-256 of the evaluated checkpoint; empty in old rows.
         seconds: Duration of the run, or of its last part if it was interrupted.
         finished: End time, UTC.
     """
@@ -77,6 +94,8 @@ class Row(RunRecord):
     tags: dict[str, dict[str, tuple[int, int]]] = {}
     kinds: dict[str, float]
     epochs: list[dict[str, float | int | None]]
+    replanned: list[int] = []
+    weights: str = ""
     seconds: float
     finished: str
 

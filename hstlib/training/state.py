@@ -1,21 +1,29 @@
-"""State of an interrupted training run: one safetensors file with JSON metadata, no pickle."""
+"""State of an interrupted training run, in two generations of one sealed file."""
 
-import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from hstlib.config import LoopConfig, refuse_nested_settings
-from hstlib.files import complete
+from hstlib.config import LoopConfig
+from hstlib.training.identity import DataIdentity, differing_data, differing_settings
+from hstlib.training.sealed import (
+    SealError,
+    differing_tensors,
+    first_not_finite,
+    load_metadata,
+    load_sealed,
+    save_sealed,
+)
 
-STATE = "state.safetensors"
-SAME_RESULT = {"num_workers"}
-"""Settings that may change when a run is resumed: they do not affect the weights."""
+log = logging.getLogger("hstlib")
+
+STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
+"""State after the last epoch, and after the one before it."""
 
 
 @dataclass
@@ -27,7 +35,9 @@ class TrainingState:
 
     Attributes:
         settings: All settings of the run, by name.
+        data: Lists and contents of the run's data; None: not known.
         records: One per finished epoch.
+        replanned: Numbers of finished epochs at which ``epochs`` was changed.
         scaler: State of the gradient scaler, fp16 only.
         model: Weights.
         optimiser: Adam's moments and step of each parameter, by the parameter's number.
@@ -36,96 +46,181 @@ class TrainingState:
     """
 
     settings: dict[str, Any]
+    data: DataIdentity | None
     records: list[dict[str, Any]]
-    scaler: dict[str, float]
+    replanned: list[int]
+    scaler: dict[str, int | float]
     model: dict[str, Tensor]
     optimiser: dict[int, dict[str, Tensor]]
     average: dict[str, Tensor]
     best: dict[str, Tensor]
 
-
-def save_state(path: Path, state: TrainingState) -> None:
-    """Write a state atomically."""
-    tensors = {
-        f"{part}.{name}": value.contiguous()
-        for part in ("model", "average", "best")
-        for name, value in getattr(state, part).items()
-    }
-    for number, entries in state.optimiser.items():
-        for name, value in entries.items():
-            tensors[f"optimiser.{number}.{name}"] = value.contiguous()
-    metadata = {"config": state.settings, "records": state.records, "scaler": state.scaler}
-    with complete(path) as unfinished:
-        save_file(tensors, str(unfinished), pack_metadata(metadata))
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors, by part and name, such as ``optimiser.0.step``."""
+        tensors = {
+            f"{part}.{name}": value
+            for part in ("model", "average", "best")
+            for name, value in getattr(self, part).items()
+        }
+        for number, entries in self.optimiser.items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in entries.items()}
+        return tensors
 
 
-def load_state(path: Path, config: LoopConfig) -> TrainingState:
-    """Read the state of a run that is to be resumed.
+class _Metadata(BaseModel):
+    """Everything of a state that is no tensor."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: dict[str, Any]
+    data: DataIdentity | None
+    records: list[dict[str, Any]] = Field(min_length=1)
+    replanned: list[int]
+    scaler: dict[str, int | float]
+
+
+def has_state(folder: Path) -> bool:
+    """Return whether a run's folder has a state, of either generation."""
+    return any((folder / name).is_file() for name in (STATE, PREVIOUS))
+
+
+def save_state(folder: Path, state: TrainingState, keep_last: bool = True) -> None:
+    """Write a state to a run's folder, atomically.
 
     Args:
-        path: File written by :func:`save_state`.
-        config: Settings of the run now. ``num_workers`` may differ from the stored settings.
-
-    Raises:
-        ValueError: If the file is no state, an earlier version of hstlib wrote it, or it belongs
-            to a run with other settings; the message lists each of them with both values.
+        folder: Folder of the run.
+        state: State after an epoch.
+        keep_last: Keep the last state as the older generation, in place of the one before it.
+            False if the last state cannot be used.
     """
-    try:
-        metadata, tensors = _read(path)
-        settings = dict(metadata["config"])
-        records, scaler = metadata["records"], metadata["scaler"]
-        optimiser = _by_number(tensors.pop("optimiser"))
-    except Exception as error:
-        raise ValueError(f"{path}: not the state of a run ({error}); remove it") from error
-    refuse_nested_settings(settings, path)
-    if differences := differing_settings(settings, config.model_dump()):
-        raise ValueError(
-            f"{path} belongs to a run with other settings ({differences}); move it away or choose "
-            "another results folder"
-        )
-    return TrainingState(settings, records, scaler, optimiser=optimiser, **tensors)
+    if keep_last and (folder / STATE).is_file():
+        (folder / STATE).rename(folder / PREVIOUS)
+    metadata = _Metadata(
+        config=state.settings,
+        data=state.data,
+        records=state.records,
+        replanned=state.replanned,
+        scaler=state.scaler,
+    )
+    save_sealed(folder / STATE, state.tensors, metadata.model_dump(mode="json"))
 
 
-def differing_settings(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
-    """Describe the settings that would change the weights of a run.
+def load_state(
+    folder: Path, config: LoopConfig, expected: Mapping[str, Tensor], data: DataIdentity | None
+) -> tuple[TrainingState, Path]:
+    """Read the state of a run that is to be resumed, or trained longer.
+
+    If the newer generation cannot be used, the older one is, and a warning names the reason.
+
+    Args:
+        folder: Folder of the run, which has a state.
+        config: Settings of the run now; the settings that :data:`hstlib.training.identity.SAME_RUN`
+            names, and the number of epochs, may differ from the stored ones.
+        expected: Tensors of the names, types and shapes that the state must have.
+        data: Lists and contents of the run's data now.
 
     Returns:
-        Each differing setting with its stored and its current value; empty if there are none.
+        The state and its file.
+
+    Raises:
+        ValueError: If no generation is a whole and finite state, or if it belongs to a run with
+            other settings, lists or contents, or has been trained for more epochs; the message
+            lists each difference with both values.
     """
-    names = [name for name in {**stored, **current} if name not in SAME_RESULT]
-    return ", ".join(
-        f"{name} {stored.get(name)!r} instead of {current.get(name)!r}"
-        for name in names
-        if stored.get(name) != current.get(name)
-    )
+    problems = []
+    for path in (folder / STATE, folder / PREVIOUS):
+        if not path.is_file():
+            continue
+        try:
+            metadata, tensors = _read(path)
+        except (SealError, ValidationError) as error:
+            problems.append(f"{path}: not the state of a run ({_one_line(error)})")
+            continue
+        _check_identity(path, metadata, config, data)
+        if reason := _unusable(metadata, tensors, expected):
+            problems.append(f"{path}: {reason}")
+            continue
+        if problems:
+            log.warning("%s; resuming from %s, one epoch earlier", problems[0], path.name)
+        return _state(metadata, tensors), path
+    raise ValueError(f"{'; '.join(problems)}; remove it to train from the first epoch")
 
 
-def pack_metadata(metadata: dict[str, Any]) -> dict[str, str]:
-    """Convert metadata to one JSON text: safetensors writes several keys in a changing order."""
-    return {"hstlib": json.dumps(metadata)}
+def refuse_other_run(folder: Path, config: LoopConfig, data: DataIdentity | None) -> None:
+    """Refuse the state in a run's folder if it belongs to another run, before anything is written.
+
+    Tensors are not read; :func:`load_state` verifies them.
+
+    Raises:
+        ValueError: As :func:`load_state` does.
+    """
+    for path in (folder / STATE, folder / PREVIOUS):
+        try:
+            metadata = _Metadata.model_validate(load_metadata(path))
+        except ValueError:
+            continue
+        return _check_identity(path, metadata, config, data)
 
 
-def unpack_metadata(file: safe_open) -> dict[str, Any]:
-    """Return the metadata of a safetensors file that :func:`pack_metadata` converted."""
-    return json.loads((file.metadata() or {})["hstlib"])
+def _read(path: Path) -> tuple[_Metadata, dict[str, Tensor]]:
+    metadata, tensors, _ = load_sealed(path)
+    return _Metadata.model_validate(metadata), tensors
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Return the metadata, and the tensors of each part by name."""
-    parts: dict[str, dict[str, Tensor]] = {
-        "model": {}, "optimiser": {}, "average": {}, "best": {},
-    }  # fmt: skip
-    with safe_open(str(path), "pt") as file:
-        for key in file.keys():  # noqa: SIM118, it is no dictionary
-            part, _, name = key.partition(".")
-            parts[part][name] = file.get_tensor(key)
-        return unpack_metadata(file), parts
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{detail['loc'][0]}: {detail['msg']}" for detail in error.errors())
+    return str(error)
 
 
-def _by_number(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
-    """Group the optimiser's tensors, named ``<number>.<name>``, by parameter number."""
-    grouped: dict[int, dict[str, Tensor]] = {}
+def _check_identity(
+    path: Path, metadata: _Metadata, config: LoopConfig, data: DataIdentity | None
+) -> None:
+    """Refuse the state of another run, or of this one after more epochs."""
+    settings = differing_settings(metadata.config, config.model_dump())
+    if differences := ", ".join(filter(None, (settings, differing_data(metadata.data, data)))):
+        raise ValueError(
+            f"{path} belongs to another run ({differences}); move it away or choose another "
+            "results folder"
+        )
+    if len(metadata.records) > config.epochs:
+        raise ValueError(
+            f"{path} is trained for {len(metadata.records)} epochs, more than the {config.epochs} "
+            "asked for; raise epochs or choose another results folder"
+        )
+
+
+def _unusable(
+    metadata: _Metadata, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> str:
+    """Return why a state cannot be resumed from; empty if it can."""
+    if differing := differing_tensors(tensors, expected):
+        return f"not a state of this model ({differing})"
+    if name := first_not_finite(tensors.items()):
+        return f"{name} is not finite"
+    epochs = [record.get("epoch") for record in metadata.records]
+    if epochs != list(range(len(epochs))):
+        return f"its epochs are {epochs} and not {list(range(len(epochs)))}"
+    return ""
+
+
+def _state(metadata: _Metadata, tensors: Mapping[str, Tensor]) -> TrainingState:
+    parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "best": {}}
+    optimiser: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        number, _, name = key.partition(".")
-        grouped.setdefault(int(number), {})[name] = value
-    return grouped
+        part, _, name = key.partition(".")
+        if part == "optimiser":
+            number, _, name = name.partition(".")
+            optimiser.setdefault(int(number), {})[name] = value
+        else:
+            parts[part][name] = value
+    return TrainingState(
+        settings=metadata.config,
+        data=metadata.data,
+        records=metadata.records,
+        replanned=metadata.replanned,
+        scaler=metadata.scaler,
+        optimiser=optimiser,
+        **parts,
+    )
