@@ -54,6 +54,7 @@ class HybridAttention(nn.Module):
     Attributes:
         split: Eqs. (13) and (14): lambda (B, C, H, W) to two branches (B, 2 C, H / 2, W / 2).
         expand: Eq. (16): a branch (B, 2 C, H / 2, W / 2) to (B, C, H, W).
+        fuse: mat of Eq. (17): W1 b1 and W2 b2, both (B, C, 2 h, 2 w), to one map of that shape.
         combine: Eq. (17): mix and T, both (B, C, H, W), to one vector (B, C).
     """
 
@@ -65,6 +66,7 @@ class HybridAttention(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.split: Callable[[Tensor], tuple[Tensor, Tensor]] = ops.split_channels
         self.expand: Callable[[Tensor], Tensor] = ops.expand_channels
+        self.fuse: Callable[[Tensor, Tensor], Tensor] = torch.add
         self.combine: Callable[[Tensor, Tensor], Tensor] = ops.block_in_attention
 
     def forward(self, spatial: Tensor, temporal: Tensor) -> Tensor:
@@ -85,7 +87,7 @@ class HybridAttention(nn.Module):
             pooled = functional.max_pool2d(half, 3, stride=1, padding=1)
             expanded = self.expand(branch(pooled))  # (B, C, 2 h, 2 w); Eqs. (15) and (16)
             mixed.append(weight(expanded))
-        mix = (mixed[0] + mixed[1])[..., :H, :W] / self.channels**0.5  # (B, C, H, W)
+        mix = self.fuse(*mixed)[..., :H, :W] / self.channels**0.5  # (B, C, H, W)
         return self.combine(self.norm(mix), temporal)
 
 

@@ -1,5 +1,6 @@
 """HST, the Hierarchy Spatial-Temporal Transformer: sections 3.1 to 3.3 and the classifier head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -49,6 +50,10 @@ class HST(nn.Module):
         num_classes: Number of action classes.
         backbone: ``resnet21``, ``vgg13`` or ``demo``.
 
+    Attributes:
+        maps: Section 3.1 without Eq. (1): model, clips (B, 3, 16, H, W) and flow (B, 2, 16, H, W)
+            to s1 and s2, each (B, C, h, w).
+
     Raises:
         ValueError: If the backbone is unknown.
     """
@@ -68,6 +73,7 @@ class HST(nn.Module):
             nn.LeakyReLU(),
             nn.Linear(sizes.hidden, num_classes),
         )
+        self.maps: Callable[[HST, Tensor, Tensor], tuple[Tensor, Tensor]] = maps_of_clips
 
     def enable_activation_checkpointing(self) -> None:
         """Train with about half the memory: slower, same weights.
@@ -93,7 +99,12 @@ class HST(nn.Module):
         dtype = next(self.parameters()).dtype
         check_clips(clips, self.divisor, dtype)
         check_flow(flow, clips, dtype)
-        first, second = self.hierarchy(self.windows(clips))  # s1 and s2, each (B, C, h, w)
+        first, second = self.maps(self, clips, flow)  # s1 and s2, each (B, C, h, w)
         spatial = self.spatial_attention(first, second)  # lambda, (B, C, h, w)
         temporal = self.temporal(flow, first.shape[-2:])  # T, (B, C, h, w)
         return self.head(self.hybrid_attention(spatial, temporal))
+
+
+def maps_of_clips(model: HST, clips: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute s1 and s2 from the clips alone; only T reads the flow."""
+    return model.hierarchy(model.windows(clips))

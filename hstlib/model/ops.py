@@ -333,7 +333,7 @@ def block_in_attention(mix: Tensor, temporal: Tensor) -> Tensor:
     Paper: Eq. (17), section 3.3, Figure 7.
     Reading: R20, the printed last line: softmax over the channels of mix T, averaged over positions
     (Table 1) and multiplied by C so that its mean is 1. The text below the equation differs:
-    :func:`hstlib.model.readings.attention_over_positions`.
+    :func:`hstlib.model.alternatives.attention_over_positions`.
 
     Args:
         mix: Normalised W1 b1 + W2 b2, shape (B, C, H, W).

@@ -5,16 +5,42 @@ steps of a built model, so that everything else, initial weights included, stays
 register of the book (book/readings.md) says why each is allowed by the paper's words.
 
 A step is an attribute of a module: a function that is defined at module level, so that a changed
-model can be pickled and copied, or a module without parameters.
+model can be pickled and copied, or a module without parameters. The steps are defined in
+:mod:`hstlib.model.alternatives` and, for parts left out, :mod:`hstlib.model.ablations`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from hstlib.model import ops
+from hstlib.model.ablations import (
+    Concatenation,
+    GlobalAveragePool,
+    MeanOfMaps,
+    NoPrior,
+    NoTemporalFeature,
+    convolution_only,
+    merge_only,
+    no_mask,
+    remove_flow,
+    unshifted_windows,
+    widen_head,
+)
+from hstlib.model.alternatives import (
+    attention_over_positions,
+    channel_correlation,
+    converge_interleaved,
+    converge_maximum,
+    expand_columns,
+    hard_mask,
+    instance_norm,
+    mean_over_time,
+    product_of_maps,
+    recur_over_outputs,
+    same_windows,
+    split_columns,
+)
 from hstlib.model.attention import HybridAttention, SpatialAttention
 from hstlib.model.hst import HST
 from hstlib.model.reformer import (
@@ -22,7 +48,10 @@ from hstlib.model.reformer import (
     HResidualUnit,
     SpatialVisualWindows,
     TemporalConvolution,
+    keep_size,
+    pool_frames,
 )
+from hstlib.model.three_modules import add_modules_to_units
 
 
 @dataclass(frozen=True)
@@ -42,189 +71,78 @@ class Change:
 
 @dataclass(frozen=True)
 class Reading:
-    """Another interpretation of the paper.
+    """Another interpretation of the paper, or an ablation.
 
     Attributes:
         name: Value of the setting ``reading``.
         entry: Number of its entry in the readings register, 3 for R3.
+        factor: Choice that it answers. Readings of one factor exclude each other; those of
+            different factors can be combined freely. None marks an ablation: a change that the
+            paper's words do not allow.
         sentence: Description of what it changes.
         changes: Steps that it replaces.
+        rebuild: Function that changes the parameters of a model in place, or None.
     """
 
     name: str
     entry: int
+    factor: str | None
     sentence: str
-    changes: tuple[Change, ...]
-
-
-def mean_over_time(features: Tensor) -> Tensor:
-    """Average the frames, Eq. (1): (B, C, T, H, W) to (B, C, H, W)."""
-    return features.mean(2)
-
-
-def instance_norm(features: Tensor, noise: Tensor) -> Tensor:
-    """Normalise the merged windows with their own mean and variance, in place of Eqs. (3)-(5).
-
-    Args:
-        features: Features of the frames, shape (B, T, C, H, W), T even.
-        noise: Added to the variance, shape (B, 1, C, 1, 1).
-
-    Returns:
-        Windows, shape (B, T / 2, C, H, W).
-    """
-    merged = ops.merge_windows(features)
-    variance, mean = torch.var_mean(merged, ops.FRAMES_AND_POSITIONS, correction=0, keepdim=True)
-    return ops.normalise_windows(merged, mean, variance, noise)
-
-
-def same_windows(windows: Tensor, prior: Tensor | None) -> Tensor:
-    """Return the windows themselves, Eq. (7), with the prior added to the first.
-
-    Args:
-        windows: Shape (B, K, C, H, W).
-        prior: Shape (B, C, H, W), or None.
-
-    Returns:
-        Shape (B, K, C, H, W).
-    """
-    if prior is None:
-        return windows
-    first = windows[:, :1] + prior.unsqueeze(1)  # (B, 1, C, H, W)
-    return torch.cat([first, windows[:, 1:]], dim=1)  # (B, K, C, H, W)
-
-
-def converge_interleaved(windows: Tensor) -> tuple[Tensor, Tensor]:
-    """Average the odd windows into s1, the even ones into s2.
-
-    Args:
-        windows: Shape (B, K, C, H, W), K even.
-
-    Returns:
-        s1 and s2, each of shape (B, C, H, W).
-    """
-    return windows[:, 0::2].mean(1), windows[:, 1::2].mean(1)
-
-
-def converge_maximum(windows: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the maximum over the first half of the windows as s1, over the second half as s2.
-
-    Args:
-        windows: Shape (B, K, C, H, W), K even.
-
-    Returns:
-        s1 and s2, each of shape (B, C, H, W).
-    """
-    first, second = windows.chunk(2, dim=1)  # each (B, K / 2, C, H, W)
-    return first.amax(1), second.amax(1)
-
-
-def split_columns(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Split columns 1, 3, 5 ... from columns 2, 4, 6 ..., Eqs. (13) and (14).
-
-    Args:
-        features: lambda, shape (B, C, H, W), H and W even.
-
-    Returns:
-        Branches of the odd and of the even columns, each (B, 2 C, H / 2, W / 2), in which the odd
-        and the even rows are concatenated as channels.
-    """
-    odd, even = features[..., 0::2], features[..., 1::2]  # each (B, C, H, W / 2)
-    return _rows_to_channels(odd), _rows_to_channels(even)
-
-
-def _rows_to_channels(columns: Tensor) -> Tensor:
-    """Concatenate odd and even rows as channels: (B, C, H, W) to (B, 2 C, H / 2, W)."""
-    return torch.cat([columns[..., 0::2, :], columns[..., 1::2, :]], 1)
-
-
-def expand_columns(branch: Tensor) -> Tensor:
-    """Undo :func:`split_columns` for one branch and repeat its columns, Eq. (16).
-
-    Args:
-        branch: Shape (B, 2 C, H / 2, W / 2).
-
-    Returns:
-        Shape (B, C, H, W).
-    """
-    odd, even = branch.chunk(2, dim=1)  # rows, each (B, C, H / 2, W / 2)
-    rows = torch.stack([odd, even], dim=3).flatten(2, 3)  # (B, C, H, W / 2)
-    return rows.repeat_interleave(2, dim=3)  # (B, C, H, W)
-
-
-def attention_over_positions(mix: Tensor, temporal: Tensor) -> Tensor:
-    """Average T over positions with the softmax of the mix as weights.
-
-    Paper: the text below Eq. (17), section 3.3: "the attention score and temporal feature T are
-    used as the input to perform the element-wise product".
-    Reading: R20, softmax over positions, times T, summed over positions.
-
-    Args:
-        mix: Normalised W1 b1 + W2 b2, shape (B, C, H, W).
-        temporal: T, shape (B, C, H, W).
-
-    Returns:
-        Shape (B, C).
-
-    Raises:
-        ValueError: If the shapes differ.
-    """
-    if mix.shape != temporal.shape:
-        raise ValueError(f"mix {tuple(mix.shape)} and T {tuple(temporal.shape)} differ in shape")
-    score = mix.flatten(2).softmax(-1)  # (B, C, H W)
-    return (score * temporal.flatten(2)).sum(-1)  # (B, C)
-
-
-class MeanOfMaps(nn.Module):
-    """Average s1 and s2, in place of spatial attention."""
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return S, shape (B, C, H, W)."""
-        return (first + second) / 2
-
-
-class NoTemporalFeature(nn.Module):
-    """Ignore the flow, in place of the temporal convolution."""
-
-    def forward(self, flow: Tensor, size: torch.Size) -> None:
-        """Return None."""
-
-
-class GlobalAveragePool(nn.Module):
-    """Average S over positions, in place of hybrid attention."""
-
-    def forward(self, spatial: Tensor, temporal: None) -> Tensor:
-        """Return a vector, shape (B, C)."""
-        return spatial.mean((2, 3))
+    changes: tuple[Change, ...] = ()
+    rebuild: Callable[[HST], None] | None = None
 
 
 _READINGS = (
     Reading(
-        "mean-over-time", 3,
+        "mean-over-time", 3, "time",
         "Eq. (1): the mean over the frames instead of the maximum.",
         (Change(TemporalConvolution, "over_time", mean_over_time),),
     ),
     Reading(
-        "plain-instance-norm", 8,
+        "flow-convolved-first", 3, "order-of-pooling",
+        "Eq. (1): the flow is convolved, normalised and activated at full size, then pooled.",
+        (
+            Change(TemporalConvolution, "pool_flow", keep_size),
+            Change(TemporalConvolution, "pool_features", pool_frames),
+        ),
+    ),
+    Reading(
+        "plain-instance-norm", 8, "statistics",
         "Eqs. (3)-(5): mean and variance of the merged windows instead of the paper's.",
         (Change(SpatialVisualWindows, "normalise", instance_norm),),
     ),
     Reading(
-        "same-window-residual", 11,
+        "same-window-residual", 11, "residual",
         "Eq. (7): the residual of a window is the window itself; the prior is added to the first.",
         (Change(HResidualUnit, "predecessors", same_windows),),
     ),
     Reading(
-        "interleaved-windows", 16,
+        "recursion-over-outputs", 11, "residual",
+        "Eq. (7): the residual of a window is the unit's output for the window before it.",
+        (Change(HResidualUnit, "add", recur_over_outputs),),
+    ),
+    Reading(
+        "weights-from-prior", 12, "weights",
+        "Eq. (8): W is the parameter times the correlation of the prior's channels.",
+        (Change(HResidualUnit, "prior_matrix", channel_correlation),),
+    ),
+    Reading(
+        "hard-mask", 14, "mask",
+        "Eq. (9): the mask is 0 or 1, with the soft mask's gradient.",
+        (Change(HResidualUnit, "gate", hard_mask),),
+    ),
+    Reading(
+        "interleaved-windows", 16, "convergence",
         "Convergence: s1 is the mean of the odd windows, s2 of the even ones.",
         (Change(HierarchyResidualNetwork, "converge", converge_interleaved),),
     ),
     Reading(
-        "maximum-over-windows", 16,
+        "maximum-over-windows", 16, "convergence",
         "Convergence: s1 is the maximum over the first half of the windows, s2 over the second.",
         (Change(HierarchyResidualNetwork, "converge", converge_maximum),),
     ),
     Reading(
-        "split-by-column", 18,
+        "split-by-column", 18, "split",
         "Eqs. (13)-(16): b1 takes the odd columns, b2 the even ones; expand repeats the columns.",
         (
             Change(HybridAttention, "split", split_columns),
@@ -232,32 +150,75 @@ _READINGS = (
         ),
     ),
     Reading(
-        "text-of-equation-17", 20,
+        "matrix-product", 20, "mat",
+        "Eq. (17): mat is the matrix product of the maps, channel by channel; square maps only.",
+        (Change(HybridAttention, "fuse", product_of_maps),),
+    ),
+    Reading(
+        "text-of-equation-17", 20, "equation-17",
         "Eq. (17): softmax over positions, times T, as the text has it; T is outside the softmax.",
         (Change(HybridAttention, "combine", attention_over_positions),),
     ),
     Reading(
-        "no-norm-after-phi", 6,
+        "modules-in-each-unit", 21, "three-stages",
+        "Tables 1 and 3: each unit has spatial and hybrid attention, which weight its channels.",
+        rebuild=add_modules_to_units,
+    ),
+    Reading(
+        "no-norm-after-phi", 6, "norm-after-phi",
         "No batch norm between Phi and the windows.",
         (Change(SpatialVisualWindows, "norm", nn.Identity),),
     ),
     Reading(
-        "no-norm-on-gamma", 17,
+        "no-norm-on-gamma", 17, "norm-on-gamma",
         "No batch norm on gamma, Eq. (10).",
         (Change(SpatialAttention, "norm", nn.Identity),),
     ),
     Reading(
-        "no-norm-on-mix", 20,
+        "no-norm-on-mix", 20, "norm-on-mix",
         "No batch norm on the mix under the softmax of Eq. (17).",
         (Change(HybridAttention, "norm", nn.Identity),),
     ),
     Reading(
-        "no-norm-on-t", 3,
+        "no-norm-on-t", 3, "norm-on-t",
         "No batch norm on T, Eq. (1).",
         (Change(TemporalConvolution, "norm", nn.Identity),),
     ),
+)  # fmt: skip
+
+_ABLATIONS = (
     Reading(
-        "trunk-alone", 17,
+        "without-flow", 3, None,
+        "Without optical flow: T is 1 everywhere.",
+        rebuild=remove_flow,
+    ),
+    Reading(
+        "without-svn", 8, None,
+        "Without SVN, Eqs. (3)-(5): the merged windows are not normalised.",
+        (Change(SpatialVisualWindows, "normalise", merge_only),),
+    ),
+    Reading(
+        "without-prior", 10, None,
+        "Without the initial prior: the first window is its own predecessor in every unit.",
+        (Change(HierarchyResidualNetwork, "prior", NoPrior),),
+    ),
+    Reading(
+        "without-shift", 11, None,
+        "Without the shift of Eq. (7): each window is its own predecessor.",
+        (Change(HResidualUnit, "predecessors", unshifted_windows),),
+    ),
+    Reading(
+        "without-mask", 14, None,
+        "Without mask and similarity, Eq. (9): delta is Phi.",
+        (
+            Change(HResidualUnit, "mask", nn.Identity),
+            Change(HResidualUnit, "similarity", nn.Identity),
+            Change(HResidualUnit, "gate", no_mask),
+            Change(HResidualUnit, "delta", convolution_only),
+        ),
+    ),
+    Reading(
+        "trunk-alone", 17, None,
         "Without sections 3.2 and 3.3 and without flow: S, averaged, goes to the head.",
         (
             Change(HST, "spatial_attention", MeanOfMaps),
@@ -265,9 +226,44 @@ _READINGS = (
             Change(HST, "hybrid_attention", GlobalAveragePool),
         ),
     ),
+    Reading(
+        "trunk-and-spatial-attention", 17, None,
+        "Without section 3.3 and without flow: lambda, averaged, goes to the head.",
+        (
+            Change(HST, "temporal", NoTemporalFeature),
+            Change(HST, "hybrid_attention", GlobalAveragePool),
+        ),
+    ),
+    Reading(
+        "trunk-and-hybrid-attention", 17, None,
+        "Without section 3.2: hybrid attention reads S in place of lambda.",
+        (Change(HST, "spatial_attention", MeanOfMaps),),
+    ),
+    Reading(
+        "trunk-and-flow", 17, None,
+        "Without sections 3.2 and 3.3: S and T, averaged and concatenated, go to the head.",
+        (
+            Change(HST, "spatial_attention", MeanOfMaps),
+            Change(HST, "hybrid_attention", Concatenation),
+        ),
+        rebuild=widen_head,
+    ),
 )  # fmt: skip
 
-READINGS: dict[str, Reading] = {reading.name: reading for reading in _READINGS}
+READINGS: dict[str, Reading] = {r.name: r for r in (*_READINGS, *_ABLATIONS)}
+
+
+def combinable() -> dict[str, tuple[str, ...]]:
+    """Return the choices that can be combined freely: names of the readings by factor.
+
+    The readings of one factor exclude each other. A model takes at most one of each factor; without
+    one, it keeps the step of ``paper``. Ablations are not among them.
+    """
+    factors: dict[str, tuple[str, ...]] = {}
+    for reading in READINGS.values():
+        if reading.factor is not None:
+            factors[reading.factor] = (*factors.get(reading.factor, ()), reading.name)
+    return factors
 
 
 def apply_reading(model: HST, reading: str) -> None:
@@ -275,23 +271,47 @@ def apply_reading(model: HST, reading: str) -> None:
 
     Args:
         model: HST as built, with the paper's reading.
-        reading: ``paper`` for no change, a key of :data:`READINGS`, or several joined by ``+``.
+        reading: ``paper`` for no change, a key of :data:`READINGS`, or several joined by ``+``, in
+            any order.
 
     Raises:
-        ValueError: If a reading is unknown, or a previous one removed what it changes.
+        ValueError: If a reading is unknown, changes a step that another one changes, too, or
+            changes a part that another one removes.
     """
     names = [] if reading == "paper" else reading.split("+")
     for name in names:
         if name not in READINGS:
             raise ValueError(f"reading {name!r} is unknown; use 'paper' or some of {[*READINGS]}")
+    _check_combination(reading, [READINGS[name] for name in names])
+    for name in names:
+        if rebuild := READINGS[name].rebuild:
+            rebuild(model)
+    changed = []
     for name in names:
         for change in READINGS[name].changes:
             owners = [part for part in model.modules() if isinstance(part, change.owner)]
-            if not owners:
-                raise ValueError(
-                    f"reading {reading!r}: {name!r} changes {change.owner.__name__}, "
-                    "which a reading before it removed"
-                )
             for owner in owners:
                 new = change.replacement
                 setattr(owner, change.step, new() if isinstance(new, type) else new)
+            changed.append((name, change, owners))
+    left = {*model.modules()}
+    for name, change, owners in changed:
+        if not owners or not left.issuperset(owners):
+            raise ValueError(
+                f"reading {reading!r}: {name!r} changes {change.owner.__name__}, "
+                "which another reading removes"
+            )
+
+
+def _check_combination(reading: str, parts: list[Reading]) -> None:
+    """Raise an error for two readings of one factor, or of one step."""
+    taken: dict[object, str] = {}
+    for part in parts:
+        steps = [(change.owner, change.step) for change in part.changes]
+        for choice in {part.rebuild, part.factor, *steps} - {None}:
+            if choice in taken:
+                raise ValueError(
+                    f"reading {reading!r}: {taken[choice]!r} and {part.name!r} change the same "
+                    "step; use one of them"
+                )
+            taken[choice] = part.name

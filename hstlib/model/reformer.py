@@ -27,6 +27,8 @@ class TemporalConvolution(nn.Module):
         channels: C, channels of T.
 
     Attributes:
+        pool_flow: Resizes the flow before the convolution: (B, 2, T, H, W) to (B, 2, T, h, w).
+        pool_features: Resizes the activated features: (B, C, T, h, w) to the same shape.
         over_time: Combines the frames: (B, C, T, h, w) to (B, C, h, w).
     """
 
@@ -34,6 +36,8 @@ class TemporalConvolution(nn.Module):
         super().__init__()
         self.convolution = nn.Conv3d(2, channels, (3, 1, 1), padding=(1, 0, 0))
         self.norm = nn.BatchNorm3d(channels)
+        self.pool_flow: Callable[[Tensor, Sequence[int]], Tensor] = pool_frames
+        self.pool_features: Callable[[Tensor, Sequence[int]], Tensor] = keep_size
         self.over_time: Callable[[Tensor], Tensor] = ops.maximum_over_time
 
     def forward(self, flow: Tensor, size: Sequence[int]) -> Tensor:
@@ -46,12 +50,21 @@ class TemporalConvolution(nn.Module):
         Returns:
             T, shape (B, C, *size).
         """
-        B = flow.shape[0]
-        fields = flow.transpose(1, 2).flatten(0, 1)  # (B T, 2, H, W)
-        pooled = functional.adaptive_avg_pool2d(fields, tuple(size))  # (B T, 2, h, w)
-        pooled = pooled.unflatten(0, (B, -1)).transpose(1, 2)  # (B, 2, T, h, w)
-        features = self.norm(self.convolution(pooled))  # (B, C, T, h, w)
-        return self.over_time(functional.leaky_relu(features))
+        pooled = self.pool_flow(flow, size)  # (B, 2, T, h, w)
+        features = functional.leaky_relu(self.norm(self.convolution(pooled)))  # (B, C, T, h, w)
+        return self.over_time(self.pool_features(features, size))
+
+
+def pool_frames(features: Tensor, size: Sequence[int]) -> Tensor:
+    """Average-pool every frame to a grid: (B, C, T, H, W) to (B, C, T, *size)."""
+    frames = features.transpose(1, 2).flatten(0, 1)  # (B T, C, H, W)
+    pooled = functional.adaptive_avg_pool2d(frames, tuple(size))  # (B T, C, h, w)
+    return pooled.unflatten(0, (features.shape[0], -1)).transpose(1, 2)  # (B, C, T, h, w)
+
+
+def keep_size(features: Tensor, size: Sequence[int]) -> Tensor:
+    """Return the features unchanged, in place of :func:`pool_frames`."""
+    return features
 
 
 class SpatialVisualWindows(nn.Module):
@@ -115,6 +128,12 @@ class HResidualUnit(nn.Module):
             terms of Eq. (8): less than half the memory, slower.
         predecessors: Residual of Eq. (7): windows (B, K, c, h, w) and prior (B, c, h, w) or None to
             (B, K, c, h, w). A unit that halves calls it with pooled windows and prior.
+        prior_matrix: Factor of Eq. (8)'s W that depends on the projected residual
+            (B K, c', h, w): a matrix (B K, c', c'), or None for a W that is a parameter only.
+        gate: Output of the mask's convolution (B K, 1, H, W) to the mask of Eq. (9).
+        delta: Eq. (9): Phi(s) (B K, c', H, W), mask and W Phi(s) to delta (B K, c', H, W).
+        add: Sum and activation of Eq. (7): Eq. (8)'s terms and the projected residual, both
+            (B, K, c', h, w), to the next windows.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, halve: bool):
@@ -134,6 +153,10 @@ class HResidualUnit(nn.Module):
                 nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
             )
         self.predecessors: Callable[[Tensor, Tensor | None], Tensor] = ops.previous_windows
+        self.prior_matrix: Callable[[Tensor], Tensor | None] = no_matrix
+        self.gate: Callable[[Tensor], Tensor] = torch.sigmoid
+        self.delta: Callable[[Tensor, Tensor, Tensor], Tensor] = fused.masked_similarity
+        self.add: Callable[[Tensor, Tensor], Tensor] = add_residuals
 
     def forward(self, windows: Tensor, prior: Tensor | None = None) -> Tensor:
         """Compute the next windows.
@@ -148,35 +171,51 @@ class HResidualUnit(nn.Module):
         B, K = windows.shape[:2]
         folded = windows.flatten(0, 1)  # (B K, c, H, W)
         features = self.norm(self.phi(folded))  # (B K, c', H, W)
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            terms = checkpoint(
-                self.terms, features, folded, use_reentrant=False, preserve_rng_state=False
-            )
-        else:
-            terms = self.terms(features, folded)
         if self.halve:
             # Pooling and taking predecessors commute; pooling first saves memory.
             windows = functional.avg_pool2d(folded, 2).unflatten(0, (B, K))  # (B, K, c, h, w)
             prior = None if prior is None else functional.avg_pool2d(prior, 2)
         residual = self.project(self.predecessors(windows, prior).flatten(0, 1))  # (B K, c', h, w)
-        following = functional.leaky_relu(terms + residual, inplace=True)
-        return following.unflatten(0, (B, K))  # (B, K, c', h, w)
+        inputs = features, folded, self.prior_matrix(residual)
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            terms = checkpoint(self.terms, *inputs, use_reentrant=False, preserve_rng_state=False)
+        else:
+            terms = self.terms(*inputs)
+        return self.add(terms.unflatten(0, (B, K)), residual.unflatten(0, (B, K)))
 
-    def terms(self, features: Tensor, windows: Tensor) -> Tensor:
+    def terms(self, features: Tensor, windows: Tensor, matrix: Tensor | None) -> Tensor:
         """Add the two terms of Eq. (8), each pooled.
 
         Args:
             features: Phi(s), shape (B K, c', H, W).
             windows: s, from which the mask is computed, shape (B K, c, H, W).
+            matrix: Result of ``prior_matrix``, shape (B K, c', c') or None.
 
         Returns:
             Shape (B K, c', H, W), or half the height and width.
         """
-        mask = self.mask(windows).sigmoid()  # (B K, 1, H, W)
-        delta = fused.masked_similarity(features, mask, self.similarity(features))
-        max_pooled = fused.max_pool(self.weight(features), self.halve)
-        activated = functional.leaky_relu(self.weight(delta), inplace=True)
+        mask = self.gate(self.mask(windows))  # (B K, 1, H, W)
+        delta = self.delta(features, mask, self.similarity(features))
+        max_pooled = fused.max_pool(self.weigh(features, matrix), self.halve)
+        activated = functional.leaky_relu(self.weigh(delta, matrix), inplace=True)
         return max_pooled + (functional.avg_pool2d(activated, 2) if self.halve else activated)
+
+    def weigh(self, features: Tensor, matrix: Tensor | None) -> Tensor:
+        """Multiply features (B K, c', H, W) by W of Eq. (8), or by W times the matrix."""
+        if matrix is not None:
+            columns = features.permute(0, 2, 3, 1).flatten(1, 2)  # (B K, H W, c')
+            columns = columns @ matrix.mT  # each position's channels, times the matrix
+            features = columns.unflatten(1, features.shape[2:]).permute(0, 3, 1, 2)
+        return self.weight(features)
+
+
+def no_matrix(residual: Tensor) -> None:
+    """Return None: W of Eq. (8) does not depend on the residual (R12)."""
+
+
+def add_residuals(terms: Tensor, residuals: Tensor) -> Tensor:
+    """Add terms and residuals of Eq. (7), both (B, K, C, H, W), and activate the sum (R11)."""
+    return functional.leaky_relu(terms + residuals, inplace=True)
 
 
 class HierarchyResidualNetwork(nn.Module):
