@@ -1,6 +1,7 @@
 """Settings as command-line options."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, make_dataclass
 from pathlib import Path
@@ -54,3 +55,22 @@ def setting_of_path(path: str) -> str:
         return ""
     absolute, root = Path(os.path.abspath(Path(path).expanduser())), project_root()
     return str(absolute.relative_to(root) if root in absolute.parents else absolute)
+
+
+def sentence_of_box(box: str) -> str:
+    """Return the first part of an error that tyro drew as a box, in one line.
+
+    The title is in the upper border, or, where the terminal has no borders, above the first rule.
+    """
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()
+    parts = [""]
+    for line in (line.strip(" │") for line in lines if not line.startswith(("╭", "╰"))):
+        if re.fullmatch("─{4,}|-{4,}", line):
+            parts.append("")
+        else:
+            parts[-1] += f" {line}"
+    sentence = parts[0 if "╭" in box else 1].strip()
+    wrong = re.fullmatch(r"Error parsing --([\w-]+).*: invalid literal for int.*: (.+)", sentence)
+    if wrong:
+        sentence = f"{wrong[1].replace('-', '_')} is {wrong[2]}; it must be a valid integer"
+    return f"{sentence.rstrip('.')}; see `python -m hstlib --help`"

@@ -9,7 +9,12 @@ KINDS = {"motion": 0.5, "appearance": 0.75, "direction": 0.625}
 
 
 def make_row(
-    top1: float = 0.25, missing: int = 0, videos: Sequence[tuple[int, int, int]] = (), **settings
+    top1: float = 0.25,
+    missing: int = 0,
+    videos: Sequence[tuple[int, int, int]] = (),
+    split_id: str = "",
+    train_top1: float = 0.1,
+    **settings,
 ) -> Row:
     """Return a row with these results, and plausible values for everything else.
 
@@ -17,6 +22,8 @@ def make_row(
         top1: Accuracy as a fraction.
         missing: Number of missing files.
         videos: Label, prediction and group of every test video.
+        split_id: Hash of the lists.
+        train_top1: Training accuracy in the last epoch, as a fraction.
         settings: Settings of the run.
     """
     config = TrainConfig(**settings)
@@ -24,6 +31,7 @@ def make_row(
     return Row(
         run_id=config.run_id,
         config=config,
+        split_id=split_id,
         parameters=35_544_530,
         classes=51,
         train_videos=3570,
@@ -33,7 +41,13 @@ def make_row(
         videos=list(videos),
         kinds=KINDS | {f"{kind}_shuffled": 0.125 for kind in KINDS} if demo else {},
         epochs=[
-            {"epoch": 0, "loss": 1.5, "train_top1": 0.1, "learning_rate": 0.01, "seconds": 2.0}
+            {
+                "epoch": 0,
+                "loss": 1.5,
+                "train_top1": train_top1,
+                "learning_rate": 0.01,
+                "seconds": 2.0,
+            }
         ],
         seconds=3.5,
         finished="2024-01-01T00:00:00+00:00",
@@ -41,3 +55,12 @@ def make_row(
         dirty=False,
         environment={"torch": "2"},
     )
+
+
+def answers(hits: Sequence[int], per_group: int = 10) -> list[tuple[int, int, int]]:
+    """Return label, prediction and group of videos, of which so many in each group are correct."""
+    return [
+        (0, 0 if number < correct else 1, group)
+        for group, correct in enumerate(hits)
+        for number in range(per_group)
+    ]

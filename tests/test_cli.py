@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import pytest
 
 from hstlib.__main__ import main
 from hstlib.book.paper import PAPER_ROWS
+from hstlib.commands.output import printable
 from hstlib.config import ClipConfig, TrainConfig
 from hstlib.training.rows import load_rows
 
@@ -26,8 +28,9 @@ def cli(monkeypatch, capsys):
 
 
 VERBS = (
-    "demo download verify leakage shortcuts prepare params train evaluate predict export".split()
-)
+    "demo download adopt verify leakage shortcuts prepare params train evaluate predict export "
+    "plan compare"
+).split()
 
 
 def test_help_names_every_verb(cli, capsys):
@@ -88,6 +91,31 @@ def test_an_unknown_setting_is_refused(cli, capsys, arguments, message):
         cli(*arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--seed", "x"], "seed is 'x'; it must be a valid integer; see "),
+        (["prepare", "folder", "--workers=many"], "workers is 'many'; it must be a valid integer"),
+        (["leakage", "hmdb51", "--protocol", "x"], "invalid choice 'x' for argument '--protocol'."),
+        (["prepare", "nope"], "invalid choice 'nope' for argument 'dataset'. Expected one of ('hm"),
+        (["predict"], "Missing from python -m hstlib predict: --checkpoint"),
+        (["foo"], "Unrecognized options: foo; see "),
+        ([], "Expected one of {demo, download, "),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("borders", [False, True])
+def test_a_call_that_cannot_be_read_is_one_line(
+    cli, capsys, monkeypatch, arguments, message, borders
+):
+    monkeypatch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", borders)
+    with pytest.raises(SystemExit) as ended:
+        cli(*arguments)
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {message}") and len(err.splitlines()) == 1
 
 
 def one_line_error(cli, *arguments) -> str:
@@ -275,3 +303,64 @@ def test_demo_draws_both_corpora_under_the_data_root(cli, inline_pool, monkeypat
     roots = [tmp_path / "data-root" / "demo" / name for name in ("hmdb51", "ucf101")]
     assert cli("demo", "--seed", 3) == [str(root) for root in roots]
     assert all((root / "DEMO.json").is_file() for root in roots)
+
+
+@pytest.mark.parametrize("reading", ["x/../../..", "/tmp/x", "..", "nope"])
+def test_a_reading_is_checked_before_it_names_a_folder(cli, tmp_path, reading):
+    results = tmp_path / "in" / "results"
+    message = one_line_error(cli, "train", "--reading", reading, "--results", results)
+    assert message.startswith(f"error: reading {reading!r} is unknown; use ")
+    assert not (tmp_path / "in").exists()
+
+
+def test_export_and_annotated_replace_a_file_only_with_force(cli, tmp_path):
+    """The check comes before the checkpoint is read, which does not exist here."""
+    checkpoint, video = tmp_path / "run.safetensors", tmp_path / "a.avi"
+    onnx, copy = tmp_path / "run.onnx", tmp_path / "copy.mp4"
+    calls = {
+        onnx: ["export", checkpoint],
+        copy: ["predict", video, "--checkpoint", checkpoint, "--annotated", copy],
+    }
+    for existing, call in calls.items():
+        existing.write_text("mine")
+        message = one_line_error(cli, *call)
+        assert message == (
+            f"error: {existing} exists; name another file, or replace it with --force"
+        )
+        assert "no such checkpoint" in one_line_error(cli, *call, "--force")
+        assert existing.read_text() == "mine"
+
+
+def test_control_characters_and_undecodable_bytes_are_escaped():
+    name = os.fsdecode(b"a\xff\x1b[31m\r\n\x9b\t.avi") + "\u202e\u2028 \u00e4\u4e16"
+    assert printable(name) == (r"a\xff\x1b[31m\r\n\x9b\t.avi\u202e\u2028 " + "\u00e4\u4e16")
+
+
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names are Unicode there")
+def test_a_hostile_file_name_reaches_no_terminal(
+    cli, finished_run, class_folders, tmp_path, capsys
+):
+    good = tmp_path / os.fsdecode(b"g\x1b[2J\xff\n.avi")
+    good.write_bytes(next(class_folders.rglob("*.avi")).read_bytes())
+    bad = tmp_path / os.fsdecode(b"b\x1b[2J\xff\n.avi")
+    bad.touch()
+    with pytest.raises(SystemExit):
+        cli("predict", bad, good, "--checkpoint", finished_run.checkpoint)
+    out, err = capsys.readouterr()
+    assert r"g\x1b[2J\xff\n.avi  " in out and r"b\x1b[2J\xff\n.avi: empty" in err
+    assert "\x1b" not in out + err and len(out.splitlines()) == len(err.splitlines()) == 1
+    message = one_line_error(cli, "evaluate", bad)
+    assert "\x1b" not in message and r"b\x1b[2J" in message
+
+
+def test_log_lines_are_printed_without_control_characters():
+    code = "import logging, sys; sys.argv = ['hstlib', 'params']; import hstlib.__main__ as m\n"
+    code += "m.main(); logging.getLogger('hstlib').warning('left out: %s', 'a\\x1b[2J')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.rstrip().endswith(r"left out: a\x1b[2J"), done.stderr
+
+
+def test_a_reader_that_ends_early_is_no_error():
+    command = f"'{sys.executable}' -m hstlib params | true"
+    done = subprocess.run(["sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.stderr == ""

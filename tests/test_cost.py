@@ -17,8 +17,9 @@ from hstlib.book.cost import (
     describe_cost,
     hours_at_share,
     memory_table,
+    store_gigabytes,
 )
-from hstlib.config import TrainConfig, project_root
+from hstlib.config import ClipConfig, TrainConfig, project_root
 from hstlib.training.plan import planned_runs
 
 RUN = {
@@ -178,3 +179,10 @@ def test_every_run_of_the_papers_plan_has_an_estimate():
     assert table["runs"].tolist() == [9] * 8  # three splits, three seeds
     assert table[f"GPU hours, estimated for {H200.name}"].notna().all()
     assert table["kept (GB)"].max() < 48  # with its accumulation, common GPUs hold it
+
+
+def test_the_size_of_a_store_is_that_of_its_arrays(tmp_path):
+    clip = ClipConfig(size=16, clips_per_video=3, num_frames=4)
+    frames = np.zeros((5, 3, 4, 16, 16, 3), np.uint8)
+    flow = np.zeros((5, 3, 2, 4, 16, 16), np.float16)
+    assert store_gigabytes(clip, 5) == (frames.nbytes + flow.nbytes) / 1e9

@@ -8,10 +8,13 @@ from typing import Any, Self
 
 import pandas as pd
 
-from hstlib.config import TrainConfig
+from hstlib.config import ClipConfig, TrainConfig
 
 TRAINING_VIDEOS = {"hmdb51": 3570, "ucf101": 9537}
 """Training videos of split 1; those of the other splits differ by 1 %."""
+
+LISTED_VIDEOS = {"hmdb51": 6766, "ucf101": 13320, "jhmdb": 922}
+"""Videos in the lists of a data set."""
 
 VARIANTS = {
     ("fp32", True, False): "channels last",
@@ -178,6 +181,15 @@ def _total_hours(config: TrainConfig, seconds_per_step: float) -> float | None:
     """Return the hours of all steps of a run."""
     steps = _training_steps(config)
     return None if steps is None else steps * seconds_per_step / 3600
+
+
+def store_gigabytes(clip: ClipConfig, videos: int) -> float:
+    """Return the size of the clip store of a number of videos, in GB.
+
+    A clip is frames in RGB as bytes, and flow in two directions as half floats.
+    """
+    pixels = videos * clip.clips_per_video * clip.num_frames * clip.size**2
+    return pixels * (3 + 2 * 2) / 1e9
 
 
 def cost_table(runs: Iterable[TrainConfig], measurements: Measurements) -> pd.DataFrame:

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from hstlib.book.paper import ALL_TITLES, BACKBONE_TITLES, DATASET_TITLES, PAPER_ROWS, PaperRow
+from hstlib.book.changes import code_since
+from hstlib.book.paper import ALL_TITLES, BACKBONE_TITLES, DATASET_TITLES, PAPER_ROWS
+from hstlib.book.selection import paper_rows
+from hstlib.book.statistics import Interval, confidence_interval, hits_by_group
 from hstlib.training.rows import Row
 
 NOT_RUN = "not run"
@@ -15,13 +18,16 @@ def comparison_table(table: int, rows: Sequence[Row], parameters: dict[str, int]
 
     Args:
         table: Number of the table, 2 or 4.
-        rows: Finished runs. The table averages over those on the real data set, in the paper's
-            setting (backbone, reading, official splits), without missing files.
+        rows: Finished runs; :func:`hstlib.book.selection.paper_rows` chooses among them, and
+            :func:`left_out` lists the rest.
         parameters: Our parameter count of each model at this table's size.
 
     Returns:
-        One row per model, as strings for display.
+        One row per model, as strings for display: our accuracy over all splits and seeds with its
+        95 % interval, the mean of each split, the difference from R3D with its interval over the
+        seeds and splits of both, and whether the code of the runs has changed since.
     """
+    chosen, _ = paper_rows(table, rows)
     return pd.DataFrame(
         [
             {
@@ -31,7 +37,7 @@ def comparison_table(table: int, rows: Sequence[Row], parameters: dict[str, int]
                 "params, paper (M)": row.parameters,
                 "params, ours (M)": f"{parameters[row.model] / 1e6:.2f}",
                 "accuracy, paper (%)": row.accuracy,
-                "accuracy, ours (%)": _accuracy(row, rows),
+                **_summarise_cell(chosen[row.model], chosen["r3d"]),
             }
             for row in PAPER_ROWS
             if row.table == table
@@ -39,20 +45,62 @@ def comparison_table(table: int, rows: Sequence[Row], parameters: dict[str, int]
     )
 
 
-def _accuracy(paper: PaperRow, rows: Sequence[Row]) -> str:
-    """Write our mean accuracy for a row of the paper, with the number of runs and their budget."""
-    setting = (paper.dataset, paper.model, paper.backbone)
-    runs = [
-        row
-        for row in rows
-        if (row.config.dataset, row.config.model, row.config.backbone) == setting
-        and _is_default_protocol(row)
-        and row.missing == 0
-    ]
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """List the rows on HMDB51 and UCF101 that are not in Table 2 and Table 4, with the reasons."""
+    return [line for table in (2, 4) for line in paper_rows(table, rows)[1]]
+
+
+def _summarise_cell(runs: Sequence[Row], baseline: Sequence[Row]) -> dict[str, str]:
+    """Return the columns of a model that come from its runs."""
+    names = ("accuracy, ours (%)", "by split (%)", "minus R3D (%)", "runs", "code")
     if not runs:
-        return NOT_RUN
-    budgets = {f"{row.config.epochs} epochs, {row.config.size} pixels" for row in runs}
-    return f"{_mean_top1(runs):.2f} (runs: {len(runs)}; {' and '.join(sorted(budgets))})"
+        return dict(zip(names, (NOT_RUN, *[""] * 4), strict=True))
+    difference = "" if runs == baseline else paired_difference(runs, baseline) or NOT_RUN
+    values = (
+        confidence_interval(hits_by_group(runs)),
+        describe_splits(runs),
+        difference,
+        len(runs),
+        describe_code(runs),
+    )
+    return dict(zip(names, map(str, values), strict=True))
+
+
+def describe_splits(rows: Sequence[Row]) -> str:
+    """Return the mean top-1 of each split, in percent, such as ``1: 52.1, 2: 50.3``."""
+    splits: dict[int, list[Row]] = {}
+    for row in rows:
+        splits.setdefault(row.config.split, []).append(row)
+    return ", ".join(f"{split}: {_mean_top1(splits[split]):.1f}" for split in sorted(splits))
+
+
+def describe_code(rows: Sequence[Row]) -> str:
+    """Return what :func:`hstlib.book.changes.code_since` says about runs, each value once."""
+    return ", ".join(sorted({code_since(row) for row in rows}))
+
+
+def paired_difference(rows: Sequence[Row], baseline: Sequence[Row]) -> Interval | None:
+    """Estimate the difference of two models on the seeds and splits that both have.
+
+    Args:
+        rows: Runs of a model, every seed on the same splits.
+        baseline: Runs of the model whose accuracy is subtracted, likewise.
+
+    Returns:
+        The difference with its interval; None if they have no seed and split in common, or were
+        not tested on the same videos there.
+    """
+    keys = [{(row.config.seed, row.config.split) for row in of} for of in (rows, baseline)]
+    common = keys[0] & keys[1]
+    if not common:
+        return None
+    first, second = (
+        hits_by_group([row for row in of if (row.config.seed, row.config.split) in common])
+        for of in (rows, baseline)
+    )
+    if first.shape != second.shape or (first[..., 1] != second[..., 1]).any():
+        return None
+    return confidence_interval(first, second)
 
 
 def demo_table(rows: Sequence[Row]) -> pd.DataFrame:

@@ -1,18 +1,26 @@
 """Plans: lists of training runs, written as the YAML files under ``workflow/params``."""
 
-from collections.abc import Collection, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hstlib.config import PAPER_LEARNING_RATE, TrainConfig, unknown_setting
+from hstlib.training.identity import differing_settings
+from hstlib.training.rows import RECORD, ROW, load_row
 
 LISTED = {"model": "models", "split": "splits", "seed": "seeds"}
 """Settings that every run takes from one of the plan's lists."""
 SWEPT = {"learning_rate": "learning_rates", "variant": "learning_rates"}
 """Settings that a run takes from the plan's learning rates, if there are any."""
+SOURCES = {"benchmarks", "book", "data", "hstlib", "notebooks", "results", "tests", "workflow"}
+"""Folders of the project, which no plan may write to."""
+FINISHED = "finished"
 
 
 class Corpus(BaseModel):
@@ -27,6 +35,11 @@ class Corpus(BaseModel):
 
     dataset: str
     splits: list[int] | None = Field(None, min_length=1)
+
+    @property
+    def name(self) -> str:
+        """Name of the data set; for a folder of videos, the folder's."""
+        return Path(str(self.settings.get("data_dir", ""))).name or self.dataset
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -76,17 +89,62 @@ class Plan(BaseModel):
     learning_rates: list[float] = []
     resources: Resources = Resources()
 
+    @field_validator("build")
+    @classmethod
+    def _check_build(cls, build: str) -> str:
+        parts = build.split("/")
+        if not all(re.fullmatch(r"\w[\w .-]*", part) for part in parts) or parts[0] in SOURCES:
+            raise ValueError(
+                "it must be a folder in the project, such as build/mine, that is none of its "
+                f"own ({', '.join(sorted(SOURCES))})"
+            )
+        return build
 
-def parse_plan(content: Mapping[str, Any]) -> Plan:
+    @field_validator("study")
+    @classmethod
+    def _check_study(cls, study: str | None) -> str | None:
+        if study and not re.fullmatch(r"\w+", study):
+            raise ValueError("it must be the name of a notebook, without folder and suffix")
+        return study
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Read a plan's file, a mapping in YAML.
+
+    Raises:
+        ValueError: If there is no such file, or it is not a mapping in YAML. The message names it.
+    """
+    import yaml  # only the workflow needs it
+
+    if not path.is_file():
+        raise ValueError(f"{path}: no such plan; those of the book are in workflow/params")
+    try:
+        content = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: a plan is a mapping of keys, not {content!r}")
+    return content
+
+
+def parse_plan(content: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Plan:
     """Validate the content of a plan's file.
 
     Args:
         content: Content of a file under ``workflow/params``.
+        overrides: Changes for one call, by name. ``dataset`` and ``model`` select from the plan by
+            name, ``split`` and ``seed`` replace the plan's, each with one value or a list; every
+            other setting of a run holds for all runs; ``build`` is the folder to write to.
 
     Raises:
         ValueError: If a key is unknown, missing or has a value of the wrong type. The message
             names the key.
     """
+    plan = _validate(content)
+    return _validate(_override(plan, overrides)) if overrides else plan
+
+
+def _validate(content: Mapping[str, Any]) -> Plan:
     try:
         plan = Plan.model_validate(dict(content))
     except ValidationError as error:
@@ -100,13 +158,56 @@ def parse_plan(content: Mapping[str, Any]) -> Plan:
     return plan
 
 
-def planned_runs(content: Mapping[str, Any]) -> dict[str, TrainConfig]:
+def _override(plan: Plan, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a plan after changes."""
+    known = {"build", *TrainConfig.model_fields}
+    for name in overrides:
+        if name not in known:
+            raise ValueError(unknown_setting(name, known))
+    values = dict(overrides)
+    content = plan.model_dump()
+    if "build" in values:
+        content["build"] = values.pop("build")
+    if "model" in values:
+        models = _select("model", values.pop("model"), plan.models)
+        content["models"] = {name: plan.models[name] for name in models}
+    if "dataset" in values:
+        names = _select("dataset", values.pop("dataset"), [c.name for c in plan.corpora])
+        content["corpora"] = [c.model_dump() for c in plan.corpora if c.name in names]
+    for name, key in {"split": "splits", "seed": "seeds"}.items():
+        if name in values:
+            content[key] = _as_list(values.pop(name))
+            if name == "split":
+                content["corpora"] = [{**c, "splits": None} for c in content["corpora"]]
+    content["corpora"] = [{**corpus, **values} for corpus in content["corpora"]]
+    return content
+
+
+def _select(name: str, value: Any, choices: Collection[str]) -> list[str]:
+    """Return the chosen ones of a plan's models or data sets."""
+    chosen = _as_list(value)
+    for choice in chosen:
+        if choice not in choices:
+            raise ValueError(
+                f"{name} {choice!r} is not in the plan; use one of {', '.join(choices)}"
+            )
+    return chosen
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def planned_runs(
+    content: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> dict[str, TrainConfig]:
     """List the training runs of a plan.
 
     Settings of a corpus override those of a model, which override those of all runs (``train``).
 
     Args:
         content: Content of a file under ``workflow/params``.
+        overrides: Changes for one call, as for :func:`parse_plan`; they override the plan.
 
     Returns:
         Settings by run id, ordered by corpus, model, split and seed.
@@ -115,16 +216,21 @@ def planned_runs(content: Mapping[str, Any]) -> dict[str, TrainConfig]:
         ValueError: If the plan is not valid, a value is not allowed, or two runs have the same id.
             The message names the key of the plan.
     """
-    plan = parse_plan(content)
+    plan = parse_plan(content, overrides)
     runs: dict[str, TrainConfig] = {}
     for (index, corpus), model in product(enumerate(plan.corpora), plan.models):
         keys = f"corpora[{index}] with models.{model}"
         for settings in _expand(plan, corpus, model):
             try:
                 config = TrainConfig.from_flat(settings)
-                _check_reading(config.model, config.backbone, config.reading)
+                check_reading(config.model, config.backbone, config.reading)
             except ValueError as error:
                 raise ValueError(f"{keys}: {error}") from None
+            if not re.fullmatch(r"[^{}\x00-\x1f\x7f-\x9f]+", config.run_id):
+                raise ValueError(
+                    f"{keys}: the run's name {config.run_id!r} has braces or control characters; "
+                    "rename the folder of the videos"
+                )
             if config.run_id in runs:
                 raise ValueError(
                     f"{keys}: the plan already has a run {config.run_id}; a run's data set, "
@@ -133,6 +239,46 @@ def planned_runs(content: Mapping[str, Any]) -> dict[str, TrainConfig]:
                 )
             runs[config.run_id] = config
     return runs
+
+
+def run_state(config: TrainConfig, results: Path) -> str:
+    """Return how far a run is, from its row on the disk.
+
+    Args:
+        config: Settings of the run.
+        results: Folder of all runs.
+
+    Returns:
+        :data:`FINISHED`, ``begun``, ``not begun``, or, if the row has other epochs or another place
+        of the data, which the run itself has to judge, ``finished with`` those.
+
+    Raises:
+        ValueError: If the folder has a row of a run with other settings, or one that cannot be
+            read. The message names the folder, and each setting with both values.
+    """
+    folder = results / config.run_id
+    if not (folder / ROW).is_file():
+        return "begun" if (folder / RECORD).is_file() else "not begun"
+    row = load_row(folder / ROW)
+    now, then = config.model_dump(), row.config.model_dump()
+    if differences := differing_settings(then, now):
+        raise ValueError(f"{folder} holds a run with other settings ({differences})")
+    other = [
+        f"{name} {then[name]!r} instead of {now[name]!r}"
+        for name in ("epochs", "data_dir")
+        if now[name] != then[name]
+    ]
+    return f"finished with {' and '.join(other)}" if other else FINISHED
+
+
+def finished_runs(runs: Iterable[TrainConfig], results: Path) -> set[str]:
+    """Return the ids of the runs that are :data:`FINISHED`."""
+    finished = set()
+    for run in runs:
+        with suppress(ValueError):  # the run itself reports what is wrong
+            if run_state(run, results) == FINISHED:
+                finished.add(run.run_id)
+    return finished
 
 
 def _expand(plan: Plan, corpus: Corpus, model: str) -> Iterator[dict[str, Any]]:
@@ -160,8 +306,8 @@ def _check_names(key: str, settings: Mapping[str, Any], refused: Collection[str]
 
 
 @cache
-def _check_reading(model: str, backbone: str, reading: str) -> None:
-    """Raise ValueError if the model has no such reading."""
+def check_reading(model: str, backbone: str, reading: str) -> None:
+    """Raise ValueError if the model has no such reading, which would name a folder."""
     if reading == "paper":
         return
     # Imported only here: it takes seconds, which every start of the workflow would pay.
@@ -183,7 +329,8 @@ def _describe_errors(error: ValidationError) -> Iterator[str]:
         elif detail["type"] == "missing":
             yield f"{_join_key(detail['loc'])} is missing"
         else:
-            reason = detail["msg"].replace("Input should be", "it must be")
+            reason = detail["msg"].removeprefix("Value error, ")
+            reason = reason.replace("Input should be", "it must be")
             yield f"{_join_key(detail['loc'])} is {detail['input']!r}; {reason}"
 
 
