@@ -1,11 +1,12 @@
 """HST, the Hierarchy Spatial-Temporal Transformer of Cai & Cai, with its baselines and data code.
 
-Four packages on three shared modules (``config``, ``files``, ``processes``):
+Five packages on three shared modules (``config``, ``files``, ``processes``):
 
 * ``hstlib.model``: ``from hstlib.model import HST, C3D, R2Plus1D, R3D``;
 * ``hstlib.data``: from video files to clips;
 * ``hstlib.training``: from clips to result rows;
-* ``hstlib.book``: tables, figures and diagrams of the book.
+* ``hstlib.book``: tables, figures and diagrams of the book;
+* ``hstlib.commands``: the commands of ``python -m hstlib``.
 
 ``python -m hstlib --help`` lists what can be done from a shell.
 """

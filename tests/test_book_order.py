@@ -1,7 +1,6 @@
 """The chapters come in the order of the table of contents, and each names the next."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -15,7 +14,8 @@ def pages() -> list[Path]:
     """The pages of the book in order."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     names = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-    return [next(ROOT.glob(f"book/{name}.*")) for name in names]
+    places = [(ROOT / f"book/{name}.md", ROOT / f"book/{name}.ipynb") for name in names]
+    return [(page if page.exists() else notebook).resolve() for page, notebook in places]
 
 
 def markdown(page: Path) -> str:
@@ -35,6 +35,6 @@ def test_every_page_but_the_reference_ends_with_a_link_to_the_next():
     order = pages()
     for page, following in zip(order[:-2], order[1:-1], strict=True):
         title, target = LINK.search(markdown(page)).groups()
-        assert os.path.normpath(page.parent / target) == str(following), page.name
+        assert (page.parent / target).resolve() == following, page.name
         heading = re.search(r"(?m)^# (.+)$", markdown(following))[1]
         assert title == heading, page.name

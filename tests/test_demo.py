@@ -1,10 +1,11 @@
+import hashlib
 import json
 
 import numpy as np
 import pytest
 
-from hstlib.data import demo
-from hstlib.data.datasets import hmdb51_tags, load_dataset
+from hstlib.data import demo, dial
+from hstlib.data.datasets import hmdb51_tags, load_dataset, split_at_random
 from hstlib.data.demo import (
     APPEARANCE,
     MARKER,
@@ -14,8 +15,12 @@ from hstlib.data.demo import (
     make_demo,
     reverse_classes,
 )
+from hstlib.data.dial import dial_name, dial_videos, make_dial
 from hstlib.data.flow import optical_flow
+from hstlib.data.leakage import find_leaks
+from hstlib.data.lists import LIST_NAME, write_list
 from hstlib.data.scenes import NUM_SOURCE_FRAMES, draw_frames
+from hstlib.data.shortcuts import shortcut_features, shortcuts
 from hstlib.data.video import read_video
 
 CORPORA = ["demo-hmdb51", "demo-ucf101"]
@@ -233,3 +238,109 @@ def test_a_codec_that_is_not_there_names_the_file(tmp_path):
     clip = demo.DemoClip(tmp_path / "none" / "a.avi", "slide", False, (0, 1), (0, 1, 2), fps=25)
     with pytest.raises(OSError, match=r"a\.avi: OpenCV cannot write an XVID AVI file; check"):
         draw_clip(clip)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lists_and_seeds", "brightness"),
+    [("demo-hmdb51", "b9f19fdca79539f6", 87.4155), ("demo-ucf101", "b7b9f7c626c9bfbb", 91.9601)],
+)
+def test_the_demo_corpora_stay_the_same(dataset, lists_and_seeds, brightness, tmp_path):
+    """Lists, names, scenes and seeds of all videos, and the frames of every 80th."""
+    clips = WRITERS[dataset](tmp_path, 0)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in tmp_path.rglob("*") if path.is_file()):
+        digest.update(path.read_bytes())
+    for clip in clips:
+        drawing = (clip.scene, clip.reverse, clip.group_seed, clip.clip_seed, clip.fps)
+        digest.update(repr((clip.path.name, *drawing)).encode())
+    assert digest.hexdigest()[:16] == lists_and_seeds
+    frames = [draw_frames(clip.scene, clip.group_seed, clip.clip_seed) for clip in clips[::80]]
+    assert np.mean(frames) == pytest.approx(brightness, abs=0.001)
+
+
+DIAL = (0, 0.25, 0.5, 0.75, 1)
+
+
+def dial_set(folder, shared, tied=True, split=1):
+    """A corpus with a dial at one split, from its list; no video is drawn."""
+    folder.mkdir(exist_ok=True)
+    write_list(folder / LIST_NAME, [video for video, _ in dial_videos(folder, shared, tied, 0)])
+    return load_dataset("folder", folder, split)
+
+
+@pytest.mark.parametrize("shared", DIAL)
+def test_the_dial_is_the_share_that_a_random_split_leaks(shared, tmp_path):
+    data = dial_set(tmp_path, shared)
+    leaks = [np.mean(find_leaks(split_at_random(data, seed))) for seed in range(1, 6)]
+    assert np.mean(leaks) == pytest.approx(shared, abs=0.05)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("shared", DIAL)
+def test_splits_of_the_dial_never_leak_and_test_a_fifth_of_each_class(shared, tied, tmp_path):
+    tested = []
+    for split in (1, 2, 3):
+        data = dial_set(tmp_path, shared, tied, split)
+        assert not any(find_leaks(data))
+        labels = [sample.label for sample in data.test]
+        assert np.bincount(labels).tolist() == 4 * [16] and len(data.train) == 4 * 64
+        tested += [sample.path for sample in data.test]
+    assert len(tested) == len(set(tested))
+
+
+def test_a_film_has_one_class_only_if_it_is_tied(tmp_path):
+    for tied, classes in ((True, 1), (False, 4)):
+        labels = {}
+        for sample in dial_set(tmp_path, 1, tied).samples:
+            labels.setdefault(sample.group, set()).add(sample.label)
+        assert {len(found) for found in labels.values()} == {classes}
+
+
+def test_videos_share_a_look_if_and_only_if_they_share_a_source(tmp_path):
+    looks = {}
+    for video, clip in dial_videos(tmp_path, 0.5, True, 0):
+        looks.setdefault(video.source, set()).add(clip.group_seed)
+    assert {len(seeds) for seeds in looks.values()} == {1}
+    assert len(set.union(*looks.values())) == len(looks) == 20 + 160
+
+
+@pytest.fixture
+def small_dial(monkeypatch, inline_pool):
+    monkeypatch.setattr("hstlib.data.dial.map_in_processes", demo.map_in_processes)
+    monkeypatch.setattr(dial, "CLIPS_PER_FILM", 2)
+
+
+def test_a_histogram_finds_the_films_of_a_random_split_only(tmp_path, small_dial):
+    root = make_dial(1, root=tmp_path / "dial")
+    splits = [load_dataset("folder", root, split) for split in (1, 2, 3)]
+    features = {path: shortcut_features(path) for path in splits[0].paths}
+    honest = np.mean([shortcuts(split, features)["colour histogram"] for split in splits])
+    random = split_at_random(splits[0], 1)
+    leaked = np.mean(find_leaks(random))
+    assert honest < 0.5 < leaked <= shortcuts(random, features)["colour histogram"]
+
+
+def test_the_same_dial_is_drawn_once_and_byte_for_byte(tmp_path, small_dial, monkeypatch):
+    monkeypatch.setattr(dial, "FILMS", 1)
+    roots = [make_dial(0.5, root=tmp_path / name) for name in ("a", "b")]
+    files = [{p.relative_to(r): p.read_bytes() for p in r.rglob("*.*")} for r in roots]
+    assert files[0] == files[1] and len(files[0]) == 8 + 2
+    next(roots[0].rglob("*.avi")).unlink()
+    make_dial(0.5, root=roots[0])
+    assert len(list(roots[0].rglob("*.avi"))) == 7
+
+
+def test_the_default_place_of_a_dial_is_its_name_under_the_data_root(
+    tmp_path, small_dial, monkeypatch
+):
+    monkeypatch.setattr(dial, "FILMS", 1)
+    assert make_dial(0.75) == tmp_path / "data-root/demo/dial-75"
+    assert dial_name(1, tied=False) == "dial-100-untied"
+
+
+def test_a_dial_refuses_other_shares_and_other_folders(tmp_path):
+    with pytest.raises(ValueError, match=r"shared is 0\.3; use 0, 0\.25, 0\.5, 0\.75 or 1"):
+        make_dial(0.3)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match="mine exists and is not this corpus of this version; rem"):
+        make_dial(0.5, root=tmp_path / "mine")

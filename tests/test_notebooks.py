@@ -111,7 +111,7 @@ def test_value_of_the_wrong_type_is_refused(path):
         ("10_figures", {"checkpoints": ["no.safetensors"]}, f"{ROOT / 'no.safetensors'}: no such"),
         ("10_figures", {"checkpoints": ["a", "b", "c"]}, "checkpoints is .*at most 2 items"),
         ("10_figures", {"checkpoints": "['a']"}, "papermill's -p passes a string"),
-        ("11_real_video", {"results_dir": "results/published"}, "no run of HST on UT-Interaction"),
+        ("11_real_video", {"results_dir": "results/published"}, "has no run on J-HMDB"),
         ("12_data_engine", {"num_videos": 561}, "num_videos is 561.*less than or equal to 560"),
         ("13_flow", {"size": 100}, "size is 100.*multiple of 16"),
         ("13_flow", {"margin": 50}, "margin is 50; with size 112, use 1 to 48"),

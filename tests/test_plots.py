@@ -1,10 +1,13 @@
 import colorsys
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import same_color
 
+from hstlib.book.findings import OFFICIAL, RANDOM
 from hstlib.book.plots import (
     RIGHT,
     WRONG,
@@ -12,16 +15,14 @@ from hstlib.book.plots import (
     evenly,
     flow_to_rgb,
     prediction_figure,
-    show_confusion,
     show_flow,
     show_frames,
+    show_leak,
     show_learning,
     show_maps,
     show_numbers,
-    show_reliability,
     show_shares,
 )
-from hstlib.training.metrics import confusion_matrix, reliability
 
 
 @pytest.fixture(autouse=True)
@@ -141,77 +142,14 @@ def test_learning_curve_counts_epochs_from_one():
     assert line.get_xydata().tolist() == [[1, 2], [2, 1]] and line.get_label() == "hst"
 
 
-def confusion(num_classes: int, unreadable: int) -> np.ndarray:
-    """Ten videos per class, one wrong; the last class has none."""
-    labels = np.repeat(np.arange(num_classes - 1), 10)
-    predictions = labels.copy()
-    predictions[::10] = (labels[::10] + 1) % num_classes
-    predictions[1 : 1 + unreadable] = -1
-    return confusion_matrix(labels, predictions, num_classes)
-
-
-def square(inches: float):
-    return plt.subplots(figsize=(inches, inches), layout="constrained")[1]
-
-
-def names(labels) -> list[str]:
-    return [label.get_text() for label in labels]
-
-
-def test_confusion_of_few_classes_has_their_videos_in_the_cells():
-    ax = show_confusion(square(4), confusion(3, unreadable=0), ["run", "walk", "wave"])
-    assert names(ax.get_xticklabels()) == names(ax.get_yticklabels()) == ["run", "walk", "wave"]
-    cells = {text.get_position(): text.get_text() for text in ax.texts}
-    assert cells == {(0, 0): "9", (1, 0): "1", (1, 1): "9", (2, 1): "1"}
-    shares = ax.images[0].get_array()
-    assert np.allclose(shares[:2], [[0.9, 0.1, 0], [0, 0.9, 0.1]])
-    assert shares.mask.tolist() == [[False] * 3, [False] * 3, [True] * 3], "no videos, no share"
-
-
-def test_confusion_shows_unreadable_videos_as_the_last_column():
-    ax = show_confusion(square(4), confusion(3, unreadable=4), ["run", "walk", "wave"])
-    assert names(ax.get_xticklabels()) == ["run", "walk", "wave", "unreadable"]
-    assert names(ax.get_yticklabels()) == ["run", "walk", "wave"]
-    assert ax.images[0].get_array()[0].tolist() == [0.5, 0.1, 0, 0.4]
-
-
-@pytest.mark.parametrize("unreadable", [0, 1])
-@pytest.mark.parametrize(
-    ("num_classes", "inches", "step"),
-    [(6, 4, 1), (51, 9, 1), (51, 5, 2), (101, 14, 1), (101, 9, 2)],
-)
-def test_names_of_classes_are_legible(num_classes, inches, step, unreadable):
-    classes = [f"Class{i:03d}" for i in range(num_classes)]
-    ax = show_confusion(square(inches), confusion(num_classes, unreadable), classes)
-    ax.figure.draw_without_rendering()
-    assert names(ax.get_yticklabels()) == classes[::step]
-    assert names(ax.get_xticklabels())[-1] == ("unreadable" if unreadable else classes[::step][-1])
-    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
-        assert all(label.get_fontsize() >= 7 for label in labels)
-        boxes = [label.get_window_extent() for label in labels]
-        assert not any(a.overlaps(b) for a, b in zip(boxes, boxes[1:], strict=False))
-        assert all(0 <= value <= inches * ax.figure.dpi for box in boxes for value in box.extents)
-
-
-def test_confusion_of_many_classes_has_no_numbers():
-    assert not show_confusion(square(9), confusion(51, 0), [str(i) for i in range(51)]).texts
-
-
-def test_reliability_shows_accuracy_videos_and_distance_of_every_filled_bin():
-    scores = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1], [np.nan, np.nan]])
-    ax = show_reliability(axes(1)[0], reliability(scores, [0, 0, 0, 0], bins=4), "hst")
-    bars = [(bar.get_x(), bar.get_width(), bar.get_height()) for bar in ax.patches]
-    assert bars == [(0.5, 0.25, 0.5), (0.75, 0.25, 1.0)]
-    assert names(ax.texts) == ["2", "1"]
-    gaps = ax.collections[0].get_segments()
-    np.testing.assert_allclose(gaps, [[[0.65, 0.5], [0.65, 0.65]], [[0.9, 1], [0.9, 0.9]]])
-    assert ax.get_title() == "hst"
-
-
-def test_reliability_without_a_readable_video_is_an_empty_picture():
-    ax = show_reliability(axes(1)[0], reliability(np.full((2, 3), np.nan), [0, 1]), "none")
-    assert not ax.patches and not ax.texts
-    ax.figure.canvas.draw()
+def test_the_leak_is_a_line_for_everything_that_was_run_both_ways():
+    values = {"HST": (20, 60), "histogram": (10, 70), "C3D": (30, math.nan)}
+    table = pd.DataFrame.from_dict(values, "index", columns=[OFFICIAL, RANDOM])
+    ax = show_leak(axes(1)[0], table)
+    official, random = ax.get_lines()
+    assert official.get_xdata().tolist() == [20, 10] and random.get_xdata().tolist() == [60, 70]
+    assert official.get_ydata().tolist() == ["HST", "histogram"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == [OFFICIAL, RANDOM]
 
 
 def test_shares_lie_end_to_end_and_a_missing_part_is_nothing():

@@ -49,6 +49,12 @@ def test_a_model_that_has_not_fitted_gets_no_verdict(hst, c3d, named):
     )
 
 
+def test_the_accuracy_of_the_final_weights_counts_where_a_row_has_it():
+    row = trained(0.5, train=0.9, **HST)
+    final = row.model_copy(update={"training_top1": 0.97})
+    assert [results([r])[0].fitted for r in (row, final)] == [False, True]
+
+
 def test_the_correction_counts_every_comparison():
     rows = [trained(0.55, **HST), trained(0.45, **C3D), trained(0.44, model="r3d")]
     alone = differences_from_hst(rows[:2])[0]

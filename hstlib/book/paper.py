@@ -40,8 +40,8 @@ PAPER_ROWS = (
 MODEL_TITLES = {row.model: row.title for row in PAPER_ROWS}
 """Titles of the paper's four models."""
 ALL_TITLES = MODEL_TITLES | {
-    "r3d-standard": "R3D, standard",
-    "r2plus1d-standard": "R(2+1)D, standard",
+    "r3d-standard": "standard R3D",
+    "r2plus1d-standard": "standard R(2+1)D",
     "r3d-flow": "R3D with flow",
 }
 """Titles of all models; those that are not in the paper come last."""

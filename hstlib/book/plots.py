@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from hstlib.book.diagrams import Block, block_positions
+from hstlib.book.findings import OFFICIAL, RANDOM
+from hstlib.book.paper import PAPER_ROWS
 from hstlib.book.statistics import Interval
-from hstlib.training.metrics import Reliability
 
 RIGHT, WRONG = "#1a7f37", "#c1121f"
 UNKNOWN = BORDER = "#57606a"
@@ -179,74 +180,22 @@ def show_shares(ax: Axes, shares: dict[str, dict[str, float]]) -> Axes:
     return ax
 
 
-def show_confusion(ax: Axes, confusion: np.ndarray, classes: Sequence[str]) -> Axes:
-    """Show a confusion matrix, coloured by the share of each true class.
-
-    Cells that are large enough show their number of videos. If there are too many classes for
-    legible names, only every second, third ... class is named. A class without videos is grey.
-
-    Args:
-        ax: Axes of a figure of its final size, best with constrained layout.
-        confusion: Videos per true and predicted class, shape (C, C + 1), from
-            :func:`hstlib.training.metrics.confusion_matrix`. The last column, unreadable videos, is
-            shown if it is not empty.
-        classes: C class names.
-    """
-    columns = [*classes, "unreadable"] if confusion[:, -1].any() else list(classes)
-    confusion = confusion[:, : len(columns)]
-    totals = confusion.sum(1, keepdims=True)
-    shares = np.ma.masked_invalid(confusion / np.where(totals, totals, np.nan))
-    colours = plt.get_cmap("Blues").with_extremes(bad="lightgrey")
-    image = ax.imshow(shares, colours, PowerNorm(0.5, 0, 1), interpolation="nearest")
-    colour_bar = ax.inset_axes((1.03, 0, 0.03, 1))
-    ax.figure.colorbar(image, colour_bar, label="share of the true class")
-    ax.axvline(len(classes) - 0.5, color="black", linewidth=0.8)
-    ax.set(xlabel="predicted", ylabel="true class")
-    if _name_classes(ax, columns, len(classes)) > 18:
-        for row, column in np.argwhere(confusion):
-            colour = "white" if shares[row, column] > 0.4 else "black"
-            videos = confusion[row, column]
-            ax.text(column, row, videos, ha="center", va="center", color=colour, fontsize=8)
-    return ax
-
-
-def _name_classes(ax: Axes, columns: Sequence[str], rows: int) -> float:
-    """Name rows and columns as densely as is legible; return the height of a row in points."""
-    ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=7)
-    ax.set_yticks(range(rows), columns[:rows], fontsize=7)
-    ax.figure.draw_without_rendering()  # the layout shrinks the axes to make room for the names
-    height = ax.get_window_extent().height / rows * 72 / ax.figure.dpi
-    step = int(np.ceil(8 / height))
-    named = list(range(0, rows, step))
-    ax.set_yticks(named, [columns[i] for i in named])
-    if len(columns) > rows:
-        named = [*(i for i in named if i <= rows - step), rows]
-    ax.set_xticks(named, [columns[i] for i in named])
-    return height
-
-
-def show_reliability(ax: Axes, bins: Reliability, title: str) -> Axes:
-    """Plot accuracy against confidence, with the number of videos above each bar.
-
-    A calibrated model's bars end on the diagonal. The red lines are the gaps whose weighted mean is
-    the expected calibration error.
+def show_leak(ax: Axes, table: pd.DataFrame) -> Axes:
+    """Draw top-1 on official and on random splits, one line per model or reference.
 
     Args:
         ax: Axes to draw into.
-        bins: Bins from :func:`hstlib.training.metrics.reliability`; empty bins are left out.
-        title: Title of the axes.
+        table: Result of :meth:`hstlib.book.findings.Evidence.leak_table`; lines that lack a
+            protocol are left out.
     """
-    filled = np.flatnonzero(bins.counts)
-    width = 1 / len(bins.counts)
-    centres = (filled + 0.5) * width
-    confidence, accuracy = bins.confidence[filled], bins.accuracy[filled]
-    ax.bar(centres, accuracy, width, color="#ddf4ff", edgecolor=BORDER)
-    ax.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
-    ax.vlines(confidence, accuracy, confidence, color=WRONG, linewidth=2)
-    for x, count in zip(centres, bins.counts[filled], strict=True):
-        ax.text(x, 1.02, count, ha="center", fontsize=7)
-    ax.set(xlim=(0, 1), ylim=(0, 1.1), xlabel="confidence", ylabel="accuracy")
-    ax.set_title(title, fontsize=9)
+    both = table.dropna().sort_values(RANDOM)
+    ax.hlines(both.index, both[OFFICIAL], both[RANDOM], color="grey")
+    ax.plot(both[OFFICIAL], both.index, "o", label=OFFICIAL)
+    ax.plot(both[RANDOM], both.index, "s", label=RANDOM)
+    printed = [float(row.accuracy) for row in PAPER_ROWS if row.dataset == "hmdb51"]
+    ax.axvspan(min(printed), max(printed), alpha=0.15, label="Table 2 of the paper, HMDB51")
+    ax.set(xlabel="top-1 (%)", xlim=(0, 100))
+    ax.legend(fontsize=8, loc="lower right")
     return ax
 
 

@@ -41,7 +41,7 @@ class Result:
     @property
     def training_top1(self) -> float:
         """Lowest top-1 on the training videos, as a fraction; 1 for a reference."""
-        return min(_training_top1(row) for row in self.rows)
+        return min(training_top1(row) for row in self.rows)
 
     @property
     def fitted(self) -> bool:
@@ -54,13 +54,11 @@ class Result:
         return describe_runs(self.rows)
 
 
-def _training_top1(row: Row) -> float:
-    """Return the top-1 of the final weights; in old rows, that during the last epoch."""
-    if not row.epochs:
-        return 1.0  # a reference without a network
+def training_top1(row: Row) -> float:
+    """Return top-1 on the training videos: of the final weights; in old rows, of the last epoch."""
     if row.training_top1 is not None:
         return row.training_top1
-    return float(row.epochs[-1]["train_top1"] or 0)
+    return float((row.epochs or [{}])[-1].get("train_top1") or 0)
 
 
 @dataclass(frozen=True)
@@ -223,7 +221,7 @@ def _answered_by(row: Row, correct: str) -> Row:
         (label, label if answer == "1" else -1, group)
         for (label, _, group), answer in zip(row.videos, correct, strict=True)
     ]
-    return row.model_copy(update={"videos": videos, "epochs": []})
+    return row.model_copy(update={"videos": videos, "epochs": [], "training_top1": 1.0})
 
 
 def _compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Difference]:

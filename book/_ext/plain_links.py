@@ -1,0 +1,24 @@
+"""Read links that start at a file's own folder, where the site has the notebooks below the pages.
+
+JupyterLab and GitHub follow ``../book/readings.md#reading-r3`` in a notebook, and
+``../notebooks/02_reformer.ipynb`` in a page. Sphinx knows a label on every page by its name alone.
+"""
+
+import re
+
+RULES = (
+    (re.compile(r"(?<=\]\()[^()\s#]+\.(?:md|ipynb)(?=#(?:reading-r|eq-)\d+\))"), ""),
+    (re.compile(r"(?<=\]\()\.\./book/"), "../"),
+    (re.compile(r"(?<=\]\()\.\./notebooks/"), "notebooks/"),
+)
+
+
+def _rewrite(app, docname, source):
+    for pattern, replacement in RULES:
+        source[0] = pattern.sub(replacement, source[0])
+
+
+def setup(app):
+    """Register with Sphinx."""
+    app.connect("source-read", _rewrite)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,191 @@
+"""What the paper claims and what was found, in sentences and one figure made of stored results."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hstlib.book.paper import PAPER_ROWS
+from hstlib.book.statistics import ALPHA
+from hstlib.book.study import Difference, differences_from_hst, results
+from hstlib.training.rows import Row, load_rows
+
+OFFICIAL, RANDOM = "official splits", "random splits by video"
+PROTOCOLS = {OFFICIAL: "official", RANDOM: "random-by-video"}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The study on J-HMDB, and what needs no network on the same splits.
+
+    Attributes:
+        rows: Runs of the study.
+        references: Entries of ``benchmarks/results/no_network.json`` by split and reference.
+        splits: Its entries by split, with test videos and those that leak.
+    """
+
+    rows: list[Row]
+    references: list[dict[str, Any]]
+    splits: list[dict[str, Any]]
+
+    @classmethod
+    def load(cls, root: Path, results_dir: str = "results/published/study") -> "Evidence":
+        """Read the rows and the measurements of a checkout."""
+        measured = json.loads((root / "benchmarks/results/no_network.json").read_text())
+        return cls(load_rows(root / results_dir), measured["rows"], measured["splits"])
+
+    def runs(self, dataset: str, protocol: str = "official", variant: str = "") -> list[Row]:
+        """Return the runs on a data set, at a protocol and a variant of the settings."""
+        key = dataset, protocol, variant
+        return [
+            row
+            for row in self.rows
+            if (row.config.dataset, row.config.protocol, row.config.variant) == key
+        ]
+
+    def leaked_share(self, protocol: str) -> float:
+        """Return the share of J-HMDB's test videos whose source is also in training."""
+        shares = [
+            split["leaked"] / split["test"]
+            for split in self.splits
+            if (split["dataset"], split["protocol"]) == ("jhmdb", protocol)
+        ]
+        return float(np.mean(shares))
+
+    def leak_table(self) -> pd.DataFrame:
+        """Return top-1 in percent on J-HMDB, a row per model or reference, by protocol.
+
+        What was not run is NaN. References are averaged over the splits that HST was run on.
+        """
+        columns = {}
+        for title, protocol in PROTOCOLS.items():
+            models = results(self.runs("jhmdb", protocol))
+            tested = {row.split_id for result in models[:1] for row in result.rows}
+            table = pd.DataFrame(self.references)
+            table = table[table["split_id"].isin(tested)]
+            top1 = 100 * table.groupby("reference", sort=False)["top1"].mean()
+            columns[title] = {r.title: r.accuracy.mean for r in models} | dict(top1)
+        table = pd.DataFrame(columns)
+        table["added"] = table[RANDOM] - table[OFFICIAL]
+        return table
+
+
+def decisions(differences: Iterable[Difference]) -> dict[str, list[str]]:
+    """Sort the models that HST was compared with by what the comparison shows.
+
+    Returns:
+        Titles by decision: ``more accurate``, ``less accurate``, ``undecided``, ``not fitted``.
+    """
+    sorted_: dict[str, list[str]] = {
+        name: [] for name in ("more accurate", "less accurate", "undecided", "not fitted")
+    }
+    for d in differences:
+        if not (d.hst.fitted and d.other.fitted):
+            name = "not fitted"
+        elif d.corrected >= ALPHA:
+            name = "undecided"
+        else:
+            name = "more accurate" if d.interval.mean > 0 else "less accurate"
+        sorted_[name].append(d.other.title)
+    return sorted_
+
+
+def sentences(evidence: Evidence) -> list[str]:
+    """Say what the paper claims, what was found and what was not run, in five sentences."""
+    return [
+        _claim(),
+        _comparison(evidence),
+        _leak(evidence),
+        _no_network(evidence),
+        _not_run(evidence.rows),
+    ]
+
+
+def _claim() -> str:
+    hst = {row.dataset: row for row in PAPER_ROWS if row.model == "hst"}
+    others = {row.dataset: [] for row in PAPER_ROWS}
+    for row in PAPER_ROWS:
+        if row.model != "hst":
+            others[row.dataset].append(float(row.accuracy))
+    parts = [
+        f"{hst[name].accuracy} % on {title} (its three baselines: {min(others[name]):g} to "
+        f"{max(others[name]):g} %)"
+        for name, title in (("hmdb51", "HMDB51"), ("ucf101", "UCF101"))
+    ]
+    return f"The paper prints for HST {' and '.join(parts)}."
+
+
+def _comparison(evidence: Evidence) -> str:
+    differences = differences_from_hst(evidence.runs("jhmdb"))
+    if not differences:
+        return "HST was not compared with its baselines on real video: not run."
+    found = decisions(differences)
+    verbs = {
+        "more accurate": "is more accurate than {}",
+        "less accurate": "is less accurate than {}",
+        "undecided": "cannot be told apart from {}",
+        "not fitted": "gets no verdict beside {}, where one of the two has not fitted its training",
+    }
+    parts = [verbs[name].format(_join(titles)) for name, titles in found.items() if titles]
+    runs = max((d.hst for d in differences), key=lambda result: len(result.rows)).runs
+    return (
+        f"On J-HMDB, real clips of HMDB51, at small size, trained to the end and tested on its "
+        f"official splits ({runs}), HST {'; it '.join(parts)}."
+    )
+
+
+def _leak(evidence: Evidence) -> str:
+    both = evidence.leak_table().dropna()
+    models = {result.title for result in results(evidence.runs("jhmdb"))}
+    networks = both[both.index.isin(models)]
+    if networks.empty:
+        return "The networks were not run on random splits: not run."
+    leaked = 100 * evidence.leaked_share(PROTOCOLS[RANDOM])
+    return (
+        f"On random splits of the same clips, {leaked:.0f} % "
+        f"of the test videos share a film with a training video, and the networks have "
+        f"{_range(networks[RANDOM])} % instead of {_range(networks[OFFICIAL])} %; a colour "
+        f"histogram without a network has {both.loc['colour histogram', RANDOM]:.0f} % instead of "
+        f"{both.loc['colour histogram', OFFICIAL]:.0f} %."
+    )
+
+
+def _no_network(evidence: Evidence) -> str:
+    fitted = [result for result in results(evidence.runs("jhmdb")) if result.fitted]
+    if not fitted:
+        return "No network was trained until it fitted its training videos: not run."
+    table = evidence.leak_table()[OFFICIAL]
+    references = list(dict.fromkeys(entry["reference"] for entry in evidence.references))
+    best = table[references].idxmax()
+    above = [result for result in fitted if result.accuracy.mean > table[best]]
+    return (
+        f"On official splits the best method without a network, {best}, has {table[best]:.1f} %; "
+        f"{len(above)} of {len(fitted)} fitted networks have more."
+    )
+
+
+def _not_run(rows: Sequence[Row]) -> str:
+    run = {row.config.dataset for row in rows}
+    missing = [
+        title for name, title in (("hmdb51", "HMDB51"), ("ucf101", "UCF101")) if name not in run
+    ]
+    if not missing:
+        return "Both data sets of the paper were run."
+    return (
+        f"The paper's own experiment, at full size on {_join(missing)}, was not run, so its "
+        "printed accuracies are neither confirmed nor refuted."
+    )
+
+
+def _range(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low:.0f}" if f"{low:.0f}" == f"{high:.0f}" else f"{low:.0f} to {high:.0f}"
+
+
+def _join(names: Sequence[str]) -> str:
+    """Write names as ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,76 @@
+"""The five sentences of the first page follow from the rows and change with them."""
+
+import pytest
+from example_rows import make_row
+
+from hstlib.book.findings import OFFICIAL, RANDOM, Evidence, decisions, sentences
+from hstlib.book.study import differences_from_hst
+from hstlib.training.rows import Row
+
+PROTOCOLS = {"official": "o", "random-by-video": "r"}
+
+
+def run(model: str, correct: int, protocol: str = "official", train: float = 1.0) -> Row:
+    """A run on J-HMDB with 20 test videos of a source each, so many of them correct."""
+    videos = [(0, 0 if index < correct else 1, index) for index in range(20)]
+    config = {"model": model, "dataset": "jhmdb", "protocol": protocol, "backbone": "demo"}
+    row = make_row(correct / 20, videos=videos, **config)
+    epochs = [{**row.epochs[0], "train_top1": train}]
+    return row.model_copy(update={"split_id": PROTOCOLS[protocol], "epochs": epochs})
+
+
+def evidence(*rows: Row) -> Evidence:
+    references = [
+        {"dataset": "jhmdb", "protocol": protocol, "split_id": split_id, "reference": name}
+        | {"top1": top1, "correct": "1" * round(20 * top1) + "0" * round(20 - 20 * top1)}
+        for protocol, split_id in PROTOCOLS.items()
+        for name, top1 in (("colour histogram", 0.6 if split_id == "r" else 0.1), ("flow", 0.3))
+    ]
+    references.append(references[0] | {"split_id": "without runs", "top1": 1.0})
+    splits = [
+        {"dataset": "jhmdb", "protocol": protocol, "test": 20, "leaked": 15 * (split_id == "r")}
+        for protocol, split_id in PROTOCOLS.items()
+    ]
+    return Evidence(list(rows), references, splits)
+
+
+BOTH_WAYS = [
+    run("hst", 18), run("c3d", 2),
+    run("hst", 19, "random-by-video"), run("c3d", 10, "random-by-video"),
+]  # fmt: skip
+
+
+def test_the_sentences_say_what_the_rows_say():
+    claim, comparison, leak, no_network, not_run = sentences(evidence(*BOTH_WAYS))
+    assert "85.53 % on HMDB51" in claim and "86.3 % on UCF101" in claim
+    assert comparison.endswith("(split 1, seed 0), HST is more accurate than C3D.")
+    assert "75 % of the test videos share a film" in leak
+    assert "networks have 50 to 95 % instead of 10 to 90 %" in leak
+    assert leak.endswith("histogram without a network has 60 % instead of 10 %.")
+    assert "flow, has 30.0 %; 1 of 2 fitted networks have more" in no_network
+    assert "at full size on HMDB51 and UCF101, was not run" in not_run
+
+
+def test_other_rows_change_them():
+    other = [run("hst", 2), run("c3d", 18), make_row(dataset="hmdb51")]
+    _, comparison, leak, no_network, not_run = sentences(evidence(*other))
+    assert "HST is less accurate than C3D" in comparison
+    assert leak.endswith("not run.")
+    assert "1 of 2 fitted" in no_network
+    assert "on UCF101, was not run" in not_run
+    assert "not run" in sentences(evidence())[1]
+
+
+@pytest.mark.parametrize(
+    ("c3d", "train", "decision"),
+    [(2, 1.0, "more accurate"), (18, 1.0, "undecided"), (2, 0.9, "not fitted")],
+)
+def test_decisions(c3d, train, decision):
+    found = decisions(differences_from_hst([run("hst", 18), run("c3d", c3d, train=train)]))
+    assert {name for name, titles in found.items() if titles} == {decision}
+
+
+def test_references_are_those_of_the_splits_that_were_run():
+    table = evidence(*BOTH_WAYS).leak_table()
+    assert table.loc["colour histogram", [OFFICIAL, RANDOM]].tolist() == pytest.approx([10, 60])
+    assert table.loc["HST", "added"] == pytest.approx(5)
