@@ -51,6 +51,11 @@ def test_the_sentences_say_what_the_rows_say():
     assert "at full size on HMDB51 and UCF101, was not run" in not_run
 
 
+def test_a_network_that_has_not_fitted_is_left_out_of_the_leak():
+    unfitted = [run("r3d", 1), run("r3d", 20, "random-by-video", train=0.5)]
+    assert sentences(evidence(*BOTH_WAYS, *unfitted))[2] == sentences(evidence(*BOTH_WAYS))[2]
+
+
 def test_other_rows_change_them():
     other = [run("hst", 2), run("c3d", 18), make_row(dataset="hmdb51")]
     _, comparison, leak, no_network, not_run = sentences(evidence(*other))

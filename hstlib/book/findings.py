@@ -140,8 +140,11 @@ def _comparison(evidence: Evidence) -> str:
 
 def _leak(evidence: Evidence) -> str:
     both = evidence.leak_table().dropna()
-    models = {result.title for result in results(evidence.runs("jhmdb"))}
-    networks = both[both.index.isin(models)]
+    fitted = [
+        {result.title for result in results(evidence.runs("jhmdb", protocol)) if result.fitted}
+        for protocol in PROTOCOLS.values()
+    ]
+    networks = both[both.index.isin(set.intersection(*fitted))]
     if networks.empty:
         return "The networks were not run on random splits: not run."
     leaked = 100 * evidence.leaked_share(PROTOCOLS[RANDOM])
