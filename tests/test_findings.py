@@ -54,6 +54,8 @@ def test_the_sentences_say_what_the_rows_say():
 def test_a_network_that_has_not_fitted_is_left_out_of_the_leak():
     unfitted = [run("r3d", 1), run("r3d", 20, "random-by-video", train=0.5)]
     assert sentences(evidence(*BOTH_WAYS, *unfitted))[2] == sentences(evidence(*BOTH_WAYS))[2]
+    table = evidence(*BOTH_WAYS, *unfitted).leak_table()
+    assert {"HST", "C3D", "R3D, not fitted"} < set(table.index)
 
 
 def test_other_rows_change_them():

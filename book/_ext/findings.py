@@ -40,7 +40,9 @@ def _figure(evidence: Evidence) -> str:
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
         plt.close(figure)
     svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{CAPTION}"', 1)
+    svg = svg[svg.index("<svg") :].replace(
+        "<svg", f'<svg role="img" aria-label="{CAPTION}" style="max-width: 100%; height: auto"', 1
+    )
     return f'<figure style="background: white">{svg}<figcaption>{CAPTION}</figcaption></figure>'
 
 
