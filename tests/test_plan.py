@@ -389,6 +389,13 @@ def test_check_of_the_papers_plan_knows_its_disk_before_any_video_is_here(cli, m
     assert all("unpack the official split lists" in line for line in problems[:2])
 
 
+def test_check_looks_at_the_disk_that_the_clips_are_written_to(cli, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HST_CACHE", str(tmp_path / "cache"))
+    lines, _ = cli("check", "workflow/params/paper.yaml")
+    assert any(f"free for {tmp_path / 'cache/store'}, which has 0 GB" in line for line in lines)
+
+
 def test_check_has_a_line_for_each_problem(cli, checkout):
     results = checkout.parent / "build/tiny/results"
     (config, other) = planned_runs(read_plan(checkout)).values()

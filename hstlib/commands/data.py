@@ -181,9 +181,9 @@ def store(action: Positional[Literal["ls", "check", "gc"]]) -> None:
             changed on the disk; `gc` removes clips that no store needs, what killed processes left
             and stores of earlier formats. To remove a store, delete its folder, then run `gc`.
     """
-    from hstlib.data.cache import cache_root, check_stores, list_stores, remove_unused
+    from hstlib.data.cache import check_stores, list_stores, remove_unused, store_root
 
-    parent = cache_root() / "store"
+    parent = store_root()
     if action == "ls":
         say(*list_stores(parent))
     elif action == "check":

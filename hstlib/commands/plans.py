@@ -7,7 +7,7 @@ from typing import Any, Literal
 import tyro
 
 from hstlib.commands.output import say
-from hstlib.config import TrainConfig, data_root, project_path, project_root
+from hstlib.config import TrainConfig, project_path, project_root
 from hstlib.training.plan import FINISHED, Plan, parse_plan, planned_runs, read_plan, run_state
 
 Positional = tyro.conf.Positional
@@ -95,6 +95,8 @@ def _problems_of_runs(runs: list[TrainConfig], results: Path) -> Iterator[str]:
 
 def _problems_of_data(runs: list[TrainConfig]) -> Iterator[str]:
     """Print the size of the clip stores; yield what is wrong with lists, videos and the disk."""
+    from hstlib.data.cache import store_root
+
     needed = 0.0
     lists: dict[tuple, list[TrainConfig]] = {}
     for run in runs:
@@ -103,14 +105,14 @@ def _problems_of_data(runs: list[TrainConfig]) -> Iterator[str]:
         problems, gigabytes = _check_data(of_data)
         yield from problems
         needed += gigabytes or 0
-    store = data_root() / "store"
+    store = store_root()
     used = sum(path.stat().st_size for path in store.rglob("*") if path.is_file()) / 1e9
     free = _free_gigabytes(store)
     say(f"disk: {free:.0f} GB are free for {store}, which has {used:.0f} GB")
     if needed > free + used:
         yield (
             f"{store}: the clips need {needed:.0f} GB, {free:.0f} GB are free and {used:.0f} GB in "
-            "use; set HST_DATA to a folder on a larger disk, or choose a smaller size or fewer "
+            "use; set HST_CACHE to a folder on a larger disk, or choose a smaller size or fewer "
             "clips per video"
         )
 

@@ -27,6 +27,11 @@ def cache_root() -> Path:
     return project_path(cache) if cache else data_root()
 
 
+def store_root() -> Path:
+    """Return the folder of all clip stores."""
+    return cache_root() / "store"
+
+
 @dataclass(frozen=True)
 class StoreSummary:
     """One clip store.

@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import nn
 
 from hstlib.config import ClipConfig, TrainConfig
+from hstlib.data.cache import store_root
 from hstlib.data.datasets import Sample, VideoSet, hold_out_validation, load_dataset
 from hstlib.data.loader import VideoDataset
 from hstlib.data.store import INDEX, ClipStore, prepare_store
@@ -31,7 +32,7 @@ from hstlib.training.finished import finished_row
 from hstlib.training.interruption import Stopped, stop_on_signals
 from hstlib.training.loop import TrainingError, TrainingResult, train
 from hstlib.training.metrics import count_parameters, top_k_accuracy
-from hstlib.training.provenance import identify_data, now, start_record, store_root
+from hstlib.training.provenance import identify_data, now, start_record
 from hstlib.training.rows import ROW, Row, load_row, write_record, write_row
 from hstlib.training.sealed import NotFiniteError
 from hstlib.training.state import PREVIOUS, refuse_other_run

@@ -16,7 +16,7 @@ import torch
 
 import hstlib
 from hstlib.config import ClipConfig, TrainConfig
-from hstlib.data.cache import cache_root
+from hstlib.data.cache import store_root
 from hstlib.data.datasets import Sample, VideoSet
 from hstlib.data.index import INDEX, Index, StoredVideo, video_name
 from hstlib.data.inspection import identity, size_and_mtime
@@ -30,11 +30,6 @@ log = logging.getLogger("hstlib")
 
 PACKAGE_ROOT = Path(hstlib.__file__).resolve().parents[1]
 """Folder that contains the package: its checkout, or the folder that it is installed in."""
-
-
-def store_root() -> Path:
-    """Return the folder of all clip stores."""
-    return cache_root() / "store"
 
 
 def identify_data(data: VideoSet, clip: ClipConfig) -> DataIdentity:
