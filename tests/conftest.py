@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from hstlib.__main__ import main
 from hstlib.config import TrainConfig
 from hstlib.data import demo
 from hstlib.training.experiment import evaluated_checkpoint, run_experiment
@@ -177,3 +179,15 @@ def finished_run(class_folders, tmp_path_factory) -> SimpleNamespace:
 def in_its_data_root(finished_run, monkeypatch, inline_pool):
     """Use the data root of the finished run, which has its clip store."""
     monkeypatch.setenv("HST_DATA", str(finished_run.data_root))
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run a command line; returns the lines of its standard output."""
+
+    def call(*arguments) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["hstlib", *map(str, arguments)])
+        main()
+        return capsys.readouterr().out.splitlines()
+
+    return call

@@ -2,8 +2,13 @@
 
 from collections.abc import Sequence
 
-from hstlib.config import TrainConfig
+from hstlib.book.selection import PAPER_PLAN
+from hstlib.config import TrainConfig, project_path
+from hstlib.training.plan import planned_runs, read_plan
 from hstlib.training.rows import Row
+
+PAPER_RUNS = list(planned_runs(read_plan(project_path(PAPER_PLAN))).values())
+"""Settings of all runs of the paper's plan."""
 
 KINDS = {"motion": 0.5, "appearance": 0.75, "direction": 0.625}
 
@@ -55,6 +60,11 @@ def make_row(
         dirty=False,
         environment={"torch": "2"},
     )
+
+
+def paper_settings(dataset: str = "hmdb51", model: str = "hst") -> TrainConfig:
+    """Return the settings of the first run of a model on a data set in the paper's plan."""
+    return next(run for run in PAPER_RUNS if (run.dataset, run.model) == (dataset, model))
 
 
 def answers(hits: Sequence[int], per_group: int = 10) -> list[tuple[int, int, int]]:

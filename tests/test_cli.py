@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from hstlib.__main__ import main
 from hstlib.book.paper import PAPER_ROWS
 from hstlib.commands.output import printable
 from hstlib.config import ClipConfig, TrainConfig
@@ -15,21 +14,9 @@ from hstlib.training.rows import load_rows
 CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    """Run a command line; returns its standard output, lines."""
-
-    def call(*arguments) -> list[str]:
-        monkeypatch.setattr(sys, "argv", ["hstlib", *map(str, arguments)])
-        main()
-        return capsys.readouterr().out.splitlines()
-
-    return call
-
-
 VERBS = (
-    "demo download adopt verify leakage shortcuts prepare params train evaluate predict export "
-    "plan compare"
+    "demo download adopt verify leakage shortcuts prepare store params train evaluate predict "
+    "export plan compare"
 ).split()
 
 

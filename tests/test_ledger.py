@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from docutils.nodes import make_id
-from example_rows import make_row
+from example_rows import make_row, paper_settings
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -30,6 +30,7 @@ from hstlib.book.ledger import (
     write_csv,
 )
 from hstlib.book.paper import DAYS, GPUS, PAPER_ROWS
+from hstlib.book.selection import OFFICIAL_LISTS
 from hstlib.book.verdicts import VERDICTS
 from hstlib.config import TrainConfig, project_path
 from hstlib.training.rows import publish_rows
@@ -61,7 +62,7 @@ def project(tmp_path, monkeypatch):
     """A project with the book's pages and tests, and no result rows."""
     (tmp_path / "hstlib").mkdir()
     (tmp_path / "hstlib/__init__.py").touch()
-    for name in ("book", "notebooks", "tests", "benchmarks"):
+    for name in ("book", "notebooks", "tests", "benchmarks", "workflow"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -210,9 +211,14 @@ def test_a_claim_without_a_verdict_or_a_sentence_fails(change, message):
 
 def runs(correct: int, **settings):
     """Runs of HST in the paper's settings on 100 videos of 20 sources, with two seeds."""
-    settings = {"dataset": "hmdb51", "model": "hst", "backbone": "resnet21"} | settings
+    dataset, model = settings.get("dataset", "hmdb51"), settings.get("model", "hst")
+    settings = paper_settings(dataset, model).model_dump(exclude={"seed"}) | settings
+    split_id = min(OFFICIAL_LISTS[dataset][1])
     videos = [(0, int(i % 100 >= correct), i % 20) for i in range(100)]
-    return [make_row(correct / 100, videos=videos, seed=seed, **settings) for seed in (0, 1)]
+    return [
+        make_row(correct / 100, videos=videos, split_id=split_id, seed=seed, **settings)
+        for seed in (0, 1)
+    ]
 
 
 def publish(project: Path, rows, folder: str = "") -> None:

@@ -1,5 +1,4 @@
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from hstlib.__main__ import main
 from hstlib.book.plots import shortcut_figure
 from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample, VideoSet, load_dataset
@@ -161,16 +159,6 @@ def test_flow_finds_the_direction_that_pictures_do_not_show(class_folders, in_pr
 def test_a_clip_of_a_video_finds_the_others(class_folders, in_process):
     data = load_dataset("folder", class_folders, protocol="random-by-clip", clips_per_video=8)
     assert shortcuts(data)["middle frame"] > 0.9
-
-
-@pytest.fixture
-def cli(monkeypatch, capsys):
-    def call(*arguments) -> list[str]:
-        monkeypatch.setattr(sys, "argv", ["hstlib", *map(str, arguments)])
-        main()
-        return capsys.readouterr().out.splitlines()
-
-    return call
 
 
 def test_the_command_prints_writes_and_draws(cli, in_process, class_folders, tmp_path):

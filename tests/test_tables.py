@@ -4,16 +4,15 @@ import subprocess
 
 import numpy as np
 import pytest
-from example_rows import answers, make_row
+from example_rows import PAPER_RUNS, answers, make_row, paper_settings
 
 from hstlib.book import changes
 from hstlib.book.paper import ALL_TITLES, PAPER_ROWS
-from hstlib.book.selection import OFFICIAL_LISTS, PAPER_PLAN, complete_grid
+from hstlib.book.selection import OFFICIAL_LISTS, complete_grid
 from hstlib.book.statistics import confidence_interval, hits_by_group
 from hstlib.book.tables import NOT_RUN, comparison_table, demo_table, left_out
-from hstlib.config import TrainConfig, project_path
+from hstlib.config import TrainConfig
 from hstlib.data.datasets import load_dataset
-from hstlib.training.plan import planned_runs, read_plan
 from hstlib.training.rows import Row
 
 OURS, SPLITS, MINUS = "accuracy, ours (%)", "by split (%)", "minus R3D (%)"
@@ -21,7 +20,6 @@ PARAMETERS = {"c3d": 78_204_723, "r2plus1d": 65_530_956, "r3d": 57_684_595, "hst
 GROUPS = 8
 HITS = {"hst": 6, "r3d": 5, "r2plus1d": 4, "c3d": 3}
 """Correct answers of ten in each group, before the noise of a run."""
-PAPER_RUNS = list(planned_runs(read_plan(project_path(PAPER_PLAN))).values())
 
 
 def row_of(config: TrainConfig, hits: list[int] | None = None, **changed) -> Row:
@@ -44,10 +42,6 @@ def all_rows() -> list[Row]:
 
 def cells(table: int, rows: list[Row]) -> dict[str, dict[str, str]]:
     return comparison_table(table, rows, PARAMETERS).set_index("model").T.to_dict()
-
-
-def first(dataset: str = "hmdb51", model: str = "hst") -> TrainConfig:
-    return next(run for run in PAPER_RUNS if (run.dataset, run.model) == (dataset, model))
 
 
 @pytest.mark.parametrize("table", [2, 4])
@@ -160,7 +154,7 @@ WRONG = {
 @pytest.mark.parametrize("change", WRONG)
 def test_a_wrong_row_changes_no_cell_and_is_listed(all_rows, change):
     changed, reason = WRONG[change]
-    config = first().model_copy(update={"seed": 7})
+    config = paper_settings().model_copy(update={"seed": 7})
     wrong = row_of(config, [10] * GROUPS, **changed)
     for table in (2, 4):
         assert cells(table, [*all_rows, wrong]) == cells(table, all_rows)
@@ -170,7 +164,7 @@ def test_a_wrong_row_changes_no_cell_and_is_listed(all_rows, change):
 
 def test_what_does_not_change_a_result_does_not_keep_a_row_out():
     """Another place of the data, other processes, one missing video, one split only."""
-    row = row_of(first(), data_dir="/disk/hmdb51", num_workers=2, device="cuda", missing=1)
+    row = row_of(paper_settings(), data_dir="/disk/hmdb51", num_workers=2, device="cuda", missing=1)
     assert left_out([row]) == []
     assert cells(2, [row])["HST"][OURS].startswith(f"{100 * row.test['top1']:.1f} [")
     assert cells(2, [row])["HST"][SPLITS] == f"1: {100 * row.test['top1']:.1f}"
@@ -254,7 +248,7 @@ def test_an_unrelated_repository_around_the_project_says_nothing(checkout, monke
 
 
 def test_the_tables_have_the_state_of_the_code(checkout, monkeypatch):
-    config = first()  # read from the project's plan, which the checkout of the test lacks
+    config = paper_settings()  # read from the project's plan, which the checkout of the test lacks
     row = row_of(config).model_copy(update={"commit": git(checkout, "rev-parse", "HEAD")})
     monkeypatch.setattr(
         "hstlib.book.selection._paper_settings", lambda: {("hmdb51", "hst"): config}

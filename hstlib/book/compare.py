@@ -117,7 +117,7 @@ def _summarise(rows: Sequence[Row]) -> dict[str, Any]:
     hits = hits_by_group(rows)
     seeds, sources, _ = hits.shape
     trained = [training_top1(row) for row in rows]
-    steps = sorted({r.config.epochs * (r.train_videos // r.config.batch_size) for r in rows})
+    steps = sorted({row.steps for row in rows})
     return {
         "top-1 (%)": str(confidence_interval(hits)),
         "by split (%)": describe_splits(rows),

@@ -15,17 +15,19 @@ import numpy as np
 
 from hstlib.book import citations, evidence_equations, evidence_networks, evidence_paper
 from hstlib.book.evidence_networks import paper_row
+from hstlib.book.findings import decisions
 from hstlib.book.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAPER_ROWS
+from hstlib.book.selection import paper_rows
 from hstlib.book.statistics import (
     Interval,
     compare_models,
     confidence_interval,
     hits_by_group,
 )
-from hstlib.book.study import differences_from_hst
+from hstlib.book.study import differences_from_hst, training_top1
 from hstlib.book.tables import NOT_RUN
 from hstlib.book.verdicts import CONTRADICTED, HOLDS, UNCHECKABLE, Finding, decide
-from hstlib.config import TrainConfig, project_path
+from hstlib.config import project_path
 from hstlib.data.overlay import draw_text, put_text
 from hstlib.training.rows import Row, load_rows
 
@@ -66,26 +68,18 @@ def study_comparison(baselines: list[str]) -> Finding:
         return Finding(NOT_RUN, {"study": NO_ROWS})
     sentences = " ".join(d.sentence for d in differences)
     values = {"study": f"J-HMDB, demo size: {sentences}"}
-    if not all(d.hst.fitted and d.other.fitted for d in differences):
+    found = decisions(differences)
+    if found["not fitted"]:
         return Finding(NOT_RUN, values)
-    decided = [d for d in differences if d.corrected < 0.05]
-    if any(d.interval.mean < 0 for d in decided):
+    if found["less accurate"]:
         return Finding(CONTRADICTED, values)
-    return Finding(HOLDS if len(decided) == len(differences) else NOT_RUN, values)
+    return Finding(NOT_RUN if found["undecided"] else HOLDS, values)
 
 
 def _paper_runs(table: int, model: str) -> list[Row]:
-    """Return the published runs in the paper's settings: data, size, epochs, official splits."""
-    paper, default = paper_row(table, model), TrainConfig()
-    wanted = (paper.dataset, model, paper.backbone, "paper", "official", default.size)
-    return [
-        row
-        for row in published_rows("")
-        if (c := row.config)
-        and (c.dataset, c.model, c.backbone, c.reading, c.protocol, c.size) == wanted
-        and c.epochs >= default.epochs
-        and row.missing == 0
-    ]
+    """Return the published runs that fill a cell of Table 2 or 4, if no file was missing."""
+    chosen, _ = paper_rows(table, published_rows(""))
+    return [row for row in chosen[model] if row.missing == 0]
 
 
 def accuracy(table: int, model: str) -> Finding:
@@ -122,9 +116,8 @@ def reading_effect(reading: str, data: str = "folder") -> Finding:
     ]
     compared = compare_models(rows, {data: (data, None)})
     (difference,) = (c.difference for c in compared if c.difference)
-    steps = {r.config.epochs * (r.train_videos // r.config.batch_size) for r in rows}
-    fitted = min(float(row.epochs[-1]["train_top1"] or 0) for row in rows)
-    values = {"difference": str(difference), "steps": max(steps), "training": fitted}
+    steps, fitted = max(row.steps for row in rows), min(map(training_top1, rows))
+    values = {"difference": str(difference), "steps": steps, "training": fitted}
     values |= {"videos": sum(row.test["videos"] for row in rows if row.config.seed == 0) // 2}
     return Finding(NOT_RUN, values)
 

@@ -5,7 +5,7 @@ from functools import cache
 
 from hstlib.book.paper import PAPER_ROWS
 from hstlib.config import TrainConfig, project_path
-from hstlib.training.identity import SAME_RUN
+from hstlib.training.identity import SAME_RUN, differing_settings
 from hstlib.training.plan import planned_runs, read_plan
 from hstlib.training.rows import Row
 
@@ -94,7 +94,8 @@ def _reason(row: Row) -> str:
     expected = _paper_settings().get((config.dataset, config.model))
     if expected is None:
         return f"model {config.model} is not in {PAPER_PLAN}"
-    if differences := _differing_settings(config, expected):
+    settings = config.model_dump(), expected.model_dump()
+    if differences := differing_settings(*settings, but={*SAME_RUN, "split", "seed"}):
         return f"settings: {differences}"
     if row.split_id not in OFFICIAL_LISTS[config.dataset][config.split]:
         return f"lists {row.split_id or 'unknown'} are not those of official split {config.split}"
@@ -103,15 +104,6 @@ def _reason(row: Row) -> str:
     if unusable > MAX_UNUSABLE * total:
         return f"{unusable} of {total} videos are missing or unreadable, over {MAX_UNUSABLE:.0%}"
     return "" if row.videos else "it does not have the answer for every test video"
-
-
-def _differing_settings(config: TrainConfig, expected: TrainConfig) -> str:
-    values, wanted = config.model_dump(), expected.model_dump()
-    return ", ".join(
-        f"{name} {value!r} instead of {wanted[name]!r}"
-        for name, value in values.items()
-        if name not in {*SAME_RUN, "split", "seed"} and value != wanted[name]
-    )
 
 
 @cache

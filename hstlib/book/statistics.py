@@ -79,6 +79,11 @@ def hits_by_group(rows: Sequence[Row], labels: set[int] | None = None) -> np.nda
     return hits
 
 
+def same_videos(hits: np.ndarray, baseline: np.ndarray) -> bool:
+    """Return whether two results of :func:`hits_by_group` count the same seeds, sources, videos."""
+    return np.array_equal(hits[..., 1], baseline[..., 1])
+
+
 def _sources(row: Row) -> dict[int, int]:
     """Return the source of each group of a row's test videos.
 
@@ -309,7 +314,7 @@ def _compare(
     difference = None
     if hst_rows and model != DEFAULT_HST:
         baseline = hits_by_group(hst_rows, labels)
-        if hits.shape != baseline.shape or (hits[..., 1] != baseline[..., 1]).any():
+        if not same_videos(hits, baseline):
             raise ValueError(f"{title} and HST were not tested on the same {column} videos")
         difference = confidence_interval(hits, baseline)
     return Comparison(title, column, confidence_interval(hits), difference, *hits.shape[:2])

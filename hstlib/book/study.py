@@ -14,7 +14,9 @@ from hstlib.book.statistics import (
     confidence_interval,
     hits_by_group,
     holm,
+    same_videos,
 )
+from hstlib.training.identity import differing_settings
 from hstlib.training.rows import Row
 
 FITTED = 0.95
@@ -130,16 +132,11 @@ def group_by_model(rows: Iterable[Row]) -> dict[ModelReading, list[Row]]:
 
 def _check_budget(rows: Sequence[Row]) -> None:
     for row in rows[1:]:
-        first, other = (r.config.model_dump(exclude=OWN) for r in (rows[0], row))
-        unequal = [
-            f"{name} {first[name]!r}, {other[name]!r}"
-            for name in first
-            if first[name] != other[name]
-        ]
-        if unequal:
+        settings = rows[0].config.model_dump(), row.config.model_dump()
+        if differences := differing_settings(*settings, but=OWN):
             raise ValueError(
-                f"{rows[0].run_id} and {row.run_id} cannot be compared: {'; '.join(unequal)}; "
-                "compare runs of one plan and one data set"
+                f"{rows[0].run_id} and {row.run_id} cannot be compared: {differences}; compare "
+                "runs of one plan and one data set"
             )
 
 
@@ -233,7 +230,7 @@ def _compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Di
             continue
         own = complete_block(runs, {(row.config.split, row.config.seed) for row in block})
         hits, baseline = hits_by_group(block), hits_by_group(own)
-        if hits.shape != baseline.shape or (hits[..., 1] != baseline[..., 1]).any():
+        if not same_videos(hits, baseline):
             raise ValueError(f"HST and {title} were not tested on the same videos")
         interval = confidence_interval(hits, baseline)
         compared[title] = _result("HST", block), _result(title, own), interval

@@ -7,7 +7,7 @@ import pandas as pd
 from hstlib.book.changes import code_since
 from hstlib.book.paper import ALL_TITLES, BACKBONE_TITLES, DATASET_TITLES, PAPER_ROWS
 from hstlib.book.selection import paper_rows
-from hstlib.book.statistics import Interval, confidence_interval, hits_by_group
+from hstlib.book.statistics import Interval, confidence_interval, hits_by_group, same_videos
 from hstlib.training.rows import Row
 
 NOT_RUN = "not run"
@@ -98,9 +98,7 @@ def paired_difference(rows: Sequence[Row], baseline: Sequence[Row]) -> Interval 
         hits_by_group([row for row in of if (row.config.seed, row.config.split) in common])
         for of in (rows, baseline)
     )
-    if first.shape != second.shape or (first[..., 1] != second[..., 1]).any():
-        return None
-    return confidence_interval(first, second)
+    return confidence_interval(first, second) if same_videos(first, second) else None
 
 
 def demo_table(rows: Sequence[Row]) -> pd.DataFrame:

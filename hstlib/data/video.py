@@ -12,6 +12,7 @@ from typing import Literal
 
 import av
 import numpy as np
+from av import library_versions
 from av.video.reformatter import Interpolation
 
 from hstlib.data.container import FaultKind, VideoError, missing_bytes, open_video
@@ -126,7 +127,7 @@ def read_video(
 
 def decoder_version() -> str:
     """Return the versions of what decodes, to be stored with everything that was decoded."""
-    major, minor, micro = av.library_versions["libavcodec"]
+    major, minor, micro = library_versions["libavcodec"]
     return f"PyAV {av.__version__}, libavcodec {major}.{minor}.{micro}"
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hstlib.model import ops
+from hstlib.model.inputs import check_same_shape
 
 
 def mean_over_time(features: Tensor) -> Tensor:
@@ -122,8 +123,7 @@ def attention_over_positions(mix: Tensor, temporal: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes differ.
     """
-    if mix.shape != temporal.shape:
-        raise ValueError(f"mix {tuple(mix.shape)} and T {tuple(temporal.shape)} differ in shape")
+    check_same_shape(mix, temporal)
     score = mix.flatten(2).softmax(-1)  # (B, C, H W)
     return (score * temporal.flatten(2)).sum(-1)  # (B, C)
 

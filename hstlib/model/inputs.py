@@ -99,3 +99,9 @@ def _check_finite(values: Tensor, name: str) -> None:
         raise ValueError(
             f"{name} {tuple(values.shape)} contain NaN or infinity, expected finite numbers"
         )
+
+
+def check_same_shape(mix: Tensor, temporal: Tensor) -> None:
+    """Raise ValueError if the two inputs of Eq. (17) differ in shape."""
+    if mix.shape != temporal.shape:
+        raise ValueError(f"mix {tuple(mix.shape)} and T {tuple(temporal.shape)} differ in shape")

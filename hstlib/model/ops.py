@@ -2,8 +2,8 @@
 
 B is the batch, T = 16 the frames of a clip, K = 8 its windows of two frames, C the channels.
 Windows have an axis of their own, (B, K, C, H, W), because Eq. (7) of section 3.1 runs along it.
-Where an axis is split or joined, the channels are moved to the last axis first: features are in the
-channels-last memory format, and results and gradients have to be, too.
+Axes are split or joined with the channels last, so that features, results and gradients stay in
+the channels-last memory format.
 """
 
 import math
@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from hstlib.model.inputs import check_same_shape
 
 NOISE_SCALE = 1e-3
 """Scale of Eq. (5)'s Gaussian noise; the paper gives none."""
@@ -332,8 +334,7 @@ def block_in_attention(mix: Tensor, temporal: Tensor) -> Tensor:
 
     Paper: Eq. (17), section 3.3, Figure 7.
     Reading: R20, the printed last line: softmax over the channels of mix T, averaged over positions
-    (Table 1) and multiplied by C so that its mean is 1. The text below the equation differs:
-    :func:`hstlib.model.alternatives.attention_over_positions`.
+    (Table 1), times C so that its mean is 1; ``alternatives.attention_over_positions`` is the text.
 
     Args:
         mix: Normalised W1 b1 + W2 b2, shape (B, C, H, W).
@@ -345,6 +346,5 @@ def block_in_attention(mix: Tensor, temporal: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes differ.
     """
-    if mix.shape != temporal.shape:
-        raise ValueError(f"mix {tuple(mix.shape)} and T {tuple(temporal.shape)} differ in shape")
+    check_same_shape(mix, temporal)
     return (mix * temporal).softmax(1).mean((2, 3)) * mix.shape[1]

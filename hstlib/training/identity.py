@@ -1,6 +1,6 @@
 """What a run is: its settings, its lists and the contents of its videos."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,15 +35,23 @@ class DataIdentity(BaseModel):
     test_contents: str
 
 
-def differing_settings(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+def differing_settings(
+    stored: Mapping[str, Any],
+    current: Mapping[str, Any],
+    but: Collection[str] = (*SAME_RUN, "epochs"),
+) -> str:
     """Describe the settings in which two runs differ.
 
-    The number of epochs is not compared: a run can be trained longer.
+    Args:
+        stored: Settings of one run.
+        current: Settings of the other.
+        but: Settings that are not compared. The number of epochs is one of them, because a run can
+            be trained longer.
 
     Returns:
         Each differing setting with its stored and its current value; empty if there are none.
     """
-    names = [name for name in {**stored, **current} if name not in {*SAME_RUN, "epochs"}]
+    names = [name for name in {**stored, **current} if name not in but]
     return ", ".join(
         f"{name} {stored.get(name)!r} instead of {current.get(name)!r}"
         for name in names

@@ -99,6 +99,11 @@ class Row(RunRecord):
     seconds: float
     finished: str
 
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps; a last incomplete batch of an epoch is dropped."""
+        return self.config.epochs * (self.train_videos // self.config.batch_size)
+
 
 Record = TypeVar("Record", bound=RunRecord)
 
