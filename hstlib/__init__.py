@@ -1,10 +1,11 @@
 """HST, the Hierarchy Spatial-Temporal Transformer of Cai & Cai, with its baselines and data code.
 
-Five packages on three shared modules (``config``, ``files``, ``processes``):
+Six packages on three shared modules (``config``, ``files``, ``processes``):
 
 * ``hstlib.model``: ``from hstlib.model import HST, C3D, R2Plus1D, R3D``;
 * ``hstlib.data``: from video files to clips;
 * ``hstlib.training``: from clips to result rows;
+* ``hstlib.inference``: from trained weights to predictions, and export;
 * ``hstlib.book``: tables, figures and diagrams of the book;
 * ``hstlib.commands``: the commands of ``python -m hstlib``.
 

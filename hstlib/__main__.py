@@ -12,9 +12,10 @@ from typing import Any
 import tyro
 
 from hstlib.commands.data import adopt, demo, download, leakage, prepare, shortcuts, store, verify
-from hstlib.commands.models import evaluate, export, params, predict, train
+from hstlib.commands.models import evaluate, params, train
 from hstlib.commands.output import printable
 from hstlib.commands.plans import compare, plan
+from hstlib.commands.predict import export, predict
 from hstlib.options import check_option_names, sentence_of_box
 
 COMMANDS = (

@@ -13,9 +13,9 @@ import hstlib
 from hstlib.__main__ import main
 from hstlib.config import TrainConfig
 from hstlib.data.clips import normalise
+from hstlib.inference.export import export_onnx
 from hstlib.model.registry import build_model
 from hstlib.training.checkpoint import load_checkpoint
-from hstlib.training.export import export_onnx
 
 SIZE = 48
 CLASSES = ["clap", "wave", "прыжок"]
@@ -130,7 +130,7 @@ def test_the_verb_writes_beside_the_checkpoint_and_nothing_to_the_terminal_but_t
 
 
 def test_missing_packages_are_named_with_the_command_that_installs_them(monkeypatch, tmp_path):
-    monkeypatch.setattr("hstlib.training.export.find_spec", lambda name: None)
+    monkeypatch.setattr("hstlib.inference.export.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'hstlib\[export\]'"):
         export_onnx(tmp_path / "a.onnx", build_model("r3d", 2, "demo"), TrainConfig(), ["a", "b"])
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Commands that count, train, evaluate, use and export models."""
+"""Commands that count, train and evaluate models."""
 
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
     from hstlib.training.evaluate import average_views, score_views, summarise
     from hstlib.training.experiment import open_dataset, open_store
 
-    model, config, classes = load_checkpoint(checkpoint, _device())
+    model, config, classes = load_checkpoint(checkpoint, device())
     data = open_dataset(config, setting_of_path(data_dir))
     check_split(checkpoint, data)
     store = open_store(data, config.clip)
@@ -84,78 +84,8 @@ def evaluate(checkpoint: Positional[Path], data_dir: str = "") -> None:
     say(*(f"{name} {value:.4g}" for name, value in summary.items()))
 
 
-def predict(
-    videos: Positional[list[Path]],
-    checkpoint: Path,
-    top: int = 5,
-    annotated: Path | None = None,
-    force: bool = False,
-) -> None:
-    """Classify video files.
-
-    Args:
-        videos: Video files.
-        checkpoint: A .safetensors file written by train.
-        top: Number of classes to print for each video.
-        annotated: Write a copy of the video with the prediction drawn on it, as .mp4, .webm, .avi
-            or .gif; takes one video.
-        force: Replace an existing copy.
-    """
-    from hstlib.data.container import VideoError
-    from hstlib.data.overlay import annotate_video, check_target
-    from hstlib.training.checkpoint import load_checkpoint
-    from hstlib.training.evaluate import predict_video
-
-    if annotated:
-        if len(videos) != 1:
-            raise ValueError(f"--annotated {annotated} takes one video, not {len(videos)}")
-        check_target(videos[0], annotated)
-        _refuse_existing(annotated, force)
-    model, config, classes = load_checkpoint(checkpoint, _device())
-    failed = 0
-    for path in videos:
-        try:
-            probabilities = predict_video(model, path, config)
-            if annotated:
-                first = int(probabilities.argmax())
-                annotate_video(path, annotated, classes[first], probabilities[first])
-        except VideoError as error:
-            failed += 1
-            say(error, to_errors=True)
-            continue
-        best = probabilities.argsort()[::-1][:top]
-        guesses = (f"{classes[i]} {probabilities[i]:.3f}" for i in best)
-        say("  ".join([str(path), *guesses]))
-    if failed:
-        raise SystemExit(f"{failed} of {len(videos)} files cannot be used")
-
-
-def export(
-    checkpoint: Positional[Path], onnx: Positional[Path | None] = None, force: bool = False
-) -> None:
-    """Export a checkpoint as an ONNX file, which can be used without hstlib and torch.
-
-    Args:
-        checkpoint: A .safetensors file written by train.
-        onnx: File to write; by default next to the checkpoint.
-        force: Replace an existing file.
-    """
-    from hstlib.training.checkpoint import load_checkpoint
-    from hstlib.training.export import export_onnx
-
-    path = onnx or checkpoint.with_suffix(".onnx")
-    _refuse_existing(path, force)
-    model, config, classes = load_checkpoint(checkpoint)
-    export_onnx(path, model, config, classes)
-    say(path)
-
-
-def _refuse_existing(path: Path, force: bool) -> None:
-    if path.exists() and not force:
-        raise ValueError(f"{path} exists; name another file, or replace it with --force")
-
-
-def _device() -> str:
+def device() -> str:
+    """Return the device of evaluation and prediction: a GPU if there is one."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
