@@ -5,6 +5,7 @@ The command line, plans, papermill files and stored rows are all read by
 unknown names are refused, so a typing error stops a run before it starts.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -223,13 +224,17 @@ class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig
 
     @property
     def run_id(self) -> str:
-        """Name of the run: data set, protocol, model, reading, backbone, split, seed, variant."""
+        """Name of the run: data set, protocol, model, reading, backbone, split, seed, variant.
+
+        It names a folder, so more than two combined readings are named by a digest.
+        """
         name = Path(self.data_dir).name if self.dataset == "folder" else self.dataset
         if self.protocol != "official":
             name = f"{name}-{self.protocol}"
-        model = self.model if self.reading == "paper" else f"{self.model}-{self.reading}"
+        reading = "" if self.reading == "paper" else f"-{_shortened(self.reading)}"
         variant = f"-{self.variant}" if self.variant else ""
-        return f"{name}-{model}-{self.backbone}-s{self.split}-seed{self.seed}{variant}"
+        model = f"{self.model}{reading}-{self.backbone}"
+        return f"{name}-{model}-s{self.split}-seed{self.seed}{variant}"
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:
@@ -303,3 +308,10 @@ def project_path(path: str | Path) -> Path:
 def data_root() -> Path:
     """Return the folder that contains the data sets: ``$HST_DATA``, or ``data`` in the project."""
     return project_path(os.environ.get("HST_DATA") or "data")
+
+
+def _shortened(reading: str) -> str:
+    """Return a reading, or a digest of more than two combined ones."""
+    if reading.count("+") < 2:
+        return reading
+    return f"combined-{hashlib.sha256(reading.encode()).hexdigest()[:8]}"
