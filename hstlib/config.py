@@ -75,6 +75,9 @@ class DataConfig(_Settings):
     there. The random protocols test on a random fifth of each class, with ``split`` as seed, drawn
     from the videos or from their ``clips_per_video`` clips. They leak, and exist to measure how
     much."""
+    limit: int = Field(0, ge=0)
+    """Smoke test: use at most this number of training videos, of test and of validation videos,
+    spread over the classes. The run's id says so, and no table of the paper counts it. 0: all."""
 
 
 class ModelConfig(_Settings):
@@ -121,6 +124,12 @@ class LoopConfig(_Settings):
     TF32 on a GPU."""
     compile: bool = False
     """Compile the model with ``torch.compile``."""
+    class_weights: bool = False
+    """Weight each training clip by the inverse of the number of training videos of its class, for
+    data sets whose classes differ in size. The mean weight is 1."""
+    patience: int = Field(0, ge=0)
+    """Early stopping: end training after this number of epochs in a row without a better validation
+    accuracy; needs ``validation``. 0: train all ``epochs``."""
     deterministic: bool = True
     """Use deterministic algorithms where they exist; slower on a GPU."""
     seed: int = Field(0, ge=0)
@@ -174,6 +183,11 @@ class AugmentConfig(_Settings):
 class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig):
     """Settings of one training run. The defaults are the paper's, section 4, on HMDB51."""
 
+    from_: str = ""
+    """Fine-tuning: checkpoint to start from, which needs the same model, backbone and reading. Its
+    last layer is used if the classes are the same in the same order, and made anew if not. The path
+    is relative to the project root, on the command line to the working directory. Empty: random
+    weights."""
     learning_rate: float | None = Field(None, gt=0)
     """Adam's step size. None: the paper's rate for the model."""
     validation: bool = False
@@ -205,6 +219,10 @@ class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig
                 f"batch_size {self.batch_size} cannot be divided into {self.accumulation_steps} "
                 "accumulation_steps"
             )
+        if self.patience and not self.validation:
+            raise ValueError(
+                f"patience {self.patience} needs validation videos; set validation as well"
+            )
         return self
 
     @property
@@ -226,15 +244,24 @@ class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig
     def run_id(self) -> str:
         """Name of the run: data set, protocol, model, reading, backbone, split, seed, variant.
 
-        It names a folder, so more than two combined readings are named by a digest.
+        It names a folder, so more than two combined readings are named by a digest. A run that
+        starts from other weights is ``finetuned``; of two such runs that differ in the weights
+        only, one needs a ``variant``. A run with a limit has it in its name.
         """
         name = Path(self.data_dir).name if self.dataset == "folder" else self.dataset
         if self.protocol != "official":
             name = f"{name}-{self.protocol}"
         reading = "" if self.reading == "paper" else f"-{_shortened(self.reading)}"
-        variant = f"-{self.variant}" if self.variant else ""
-        model = f"{self.model}{reading}-{self.backbone}"
-        return f"{name}-{model}-s{self.split}-seed{self.seed}{variant}"
+        parts = [
+            name,
+            f"{self.model}{reading}",
+            self.backbone,
+            f"s{self.split}",
+            f"seed{self.seed}",
+        ]
+        parts += ["finetuned"] if self.from_ else []
+        parts += [f"limit{self.limit}"] if self.limit else []
+        return "-".join([*parts, self.variant] if self.variant else parts)
 
 
 def unknown_setting(name: str, known: Iterable[str]) -> str:

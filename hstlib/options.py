@@ -29,7 +29,8 @@ def options_of(settings: type[BaseModel]) -> Any:
         elif get_origin(kind) is Literal and all(isinstance(c, str) for c in get_args(kind)):
             kind, metavar = str, f"{{{','.join(get_args(kind))}}}"
         text = " ".join(field.description.replace("``", "").split())
-        options.append((name, Annotated[kind, tyro.conf.arg(help=text, metavar=metavar)], default))
+        argument = tyro.conf.arg(name=_option_name(name), help=text, metavar=metavar)
+        options.append((name, Annotated[kind, argument], default))
     # The empty name keeps the parameter's own name out of the options.
     return Annotated[make_dataclass(settings.__name__, options), tyro.conf.arg(name="")]
 
@@ -38,11 +39,17 @@ def check_option_names(command: Callable[..., Any], arguments: Sequence[str]) ->
     """Raise ValueError if an argument is an option that the command does not have."""
     known = {"help"}
     for name, kind in get_type_hints(command).items():
-        known |= {field.name for field in fields(kind)} if is_dataclass(kind) else {name}
+        names = {field.name for field in fields(kind)} if is_dataclass(kind) else {name}
+        known |= {_option_name(name) for name in names}
     for argument in arguments:
         option = argument.partition("=")[0].replace("-", "_").removeprefix("__")
         if argument.startswith("--") and not known & {option, option.removeprefix("no_")}:
             raise ValueError(unknown_setting(option, known - {"return"}))
+
+
+def _option_name(setting: str) -> str:
+    """Return a setting's name without the underscore that keeps it from being a Python keyword."""
+    return setting.rstrip("_")
 
 
 def setting_of_path(path: str) -> str:

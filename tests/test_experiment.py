@@ -119,14 +119,14 @@ def test_a_data_set_that_is_not_there_stops_the_run(tmp_path):
 
 
 def test_training_videos_that_cannot_be_read_stop_the_run(tmp_path, inline_pool):
-    for group in range(3):
-        path = tmp_path / "broken" / "a" / f"seq{group}_0.avi"
+    for name in ("a/seq0_0", "a/seq1_0", "a/seq2_0", "b/seq0_1", "b/seq1_1", "b/seq2_1"):
+        path = tmp_path / "broken" / f"{name}.avi"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     config = TrainConfig(
         dataset="folder", data_dir=str(tmp_path / "broken"), size=16, batch_size=2, backbone="demo"
     )
-    with pytest.raises(ValueError, match=r"none of the 2 training videos.*seq1_0\.avi: empty"):
+    with pytest.raises(ValueError, match=r"none of the 4 training videos.*seq1_0\.avi: empty"):
         run_experiment(config, tmp_path / "results")
 
 

@@ -14,17 +14,22 @@ from hstlib.data.datasets import load_dataset
 from hstlib.training import experiment
 from hstlib.training.checkpoint import check_split
 from hstlib.training.experiment import evaluated_checkpoint, run_experiment
-from hstlib.training.identity import DataIdentity, differing_data, differing_settings
+from hstlib.training.identity import (
+    Ancestor,
+    RunIdentity,
+    differing_data,
+    differing_settings,
+)
 from hstlib.training.loop import TrainingResult, train
 from hstlib.training.provenance import identify_data
 from hstlib.training.rows import ROW, load_row
 from hstlib.training.sealed import load_sealed
 from hstlib.training.state import PREVIOUS, STATE
 
-DATA = DataIdentity(class_names=("a", "b"), split_id="aa", train_contents="11", test_contents="22")
+DATA = RunIdentity(class_names=("a", "b"), split_id="aa", train_contents="11", test_contents="22")
 
 
-def fit(folder: Path, data: DataIdentity = DATA, **changes) -> tuple[Net, TrainingResult]:
+def fit(folder: Path, data: RunIdentity = DATA, **changes) -> tuple[Net, TrainingResult]:
     torch.manual_seed(7)
     model = Net()
     return model, train(model, Clips(), settings(**changes), folder=folder, identity=data)
@@ -38,6 +43,11 @@ def fit(folder: Path, data: DataIdentity = DATA, **changes) -> tuple[Net, Traini
         ({"channels_last": False}, {}, "channels_last True instead of False"),
         ({}, {"class_names": ("b", "a")}, "class 0 'a' instead of 'b'"),
         ({}, {"class_names": ("a", "b", "c")}, "2 classes instead of 3"),
+        (
+            {},
+            {"ancestor": Ancestor(sha256="c" * 64, run_id="first")},
+            "start from random weights instead of weights cccccccccccccccc of first",
+        ),
         ({}, {"split_id": "bb"}, "lists aa instead of bb"),
         ({}, {"train_contents": "33"}, "contents of the training videos 11 instead of 33"),
         (
@@ -160,7 +170,7 @@ def test_the_identity_is_sealed_in_state_checkpoint_and_row(config, tmp_path):
     assert load_row(folder / ROW).data == identity
     for name in (STATE, "last.safetensors"):
         metadata, _, _ = load_sealed(folder / name)
-        assert DataIdentity(**metadata["data"]) == identity
+        assert RunIdentity(**metadata["data"]) == RunIdentity(**dict(identity))
         assert metadata["config"] == config.model_dump()
     assert row.weights == load_sealed(folder / "last.safetensors")[2]
     assert row.version and not (folder / PREVIOUS).exists()
@@ -220,7 +230,7 @@ def test_a_row_belongs_to_the_weights_beside_it(config, tmp_path, caplog):
     assert "they are written again from the state" in caplog.text
     checkpoint.unlink()
     (tmp_path / row.run_id / STATE).unlink()
-    with pytest.raises(ValueError, match=r"last\.safetensors: no such checkpoint.*; restore them"):
+    with pytest.raises(ValueError, match=r"last\.safetensors: no such checkpoint.*; restore"):
         run_experiment(config, tmp_path)
 
 

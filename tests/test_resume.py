@@ -61,7 +61,8 @@ def finish(arguments: list[str], results: Path) -> str:
     subprocess.run(arguments, check=True, capture_output=True)
     (weights,) = results.glob("*/last.safetensors")
     names = {path.name for path in weights.parent.iterdir()} - {"state.safetensors"}
-    assert names == {"run.json", "row.json", "epochs.jsonl", "log.txt", "last.safetensors"}
+    kept = {"run.json", "row.json", "epochs.jsonl", "log.txt", "last.safetensors"}
+    assert names == kept | {"curves.csv", "curves.png"}
     digest = hashlib.sha256()
     for name, value in sorted(load_file(weights).items()):
         digest.update(name.encode() + value.numpy().tobytes())

@@ -19,8 +19,9 @@ from hstlib.model.registry import to_channels_last
 from hstlib.training.batches import EpochOrder
 from hstlib.training.device import make_accelerator, seed_torch
 from hstlib.training.epochs import EpochRecord
-from hstlib.training.loop import TrainingError, learning_rate_factor, train
-from hstlib.training.sealed import load_sealed
+from hstlib.training.loop import TrainingError, train
+from hstlib.training.sealed import load_sealed, save_sealed
+from hstlib.training.step import cross_entropy, inverse_frequencies, learning_rate_factor
 
 
 class Clips:
@@ -395,6 +396,17 @@ class Stop(Exception):
     pass
 
 
+def fit_with(model: nn.Module, folder: Path | None = None, **changes) -> list[EpochRecord]:
+    """Train 4 epochs at most, with what the settings need: weights of classes, validation."""
+    config = settings(epochs=4, **changes)
+    class_weights = inverse_frequencies([0, 1, 1, 2, 3, 3, 3, 3], 4)
+    return train(
+        model, Clips(), config, folder=folder,
+        validate=(lambda model: 0.5) if config.validation else None,
+        class_weights=class_weights if config.class_weights else None,
+    ).records  # fmt: skip
+
+
 def interrupted(folder: Path, at: int, **changes) -> tuple[Tensor, list[EpochRecord]]:
     """Train, breaking off at the given step, and go on in a new model."""
 
@@ -406,26 +418,73 @@ def interrupted(folder: Path, at: int, **changes) -> tuple[Tensor, list[EpochRec
 
     torch.manual_seed(7)
     with pytest.raises(Stop):
-        train(Breaks(), Clips(), settings(epochs=4, **changes), folder=folder)
+        fit_with(Breaks(), folder, **changes)
     torch.manual_seed(8)  # neither other first weights nor another state of the generator matter
     model = Net()
     if at < 2:  # nothing was kept, so that the first weights do matter
         torch.manual_seed(7)
         model = Net()
-    records = train(model, Clips(), settings(epochs=4, **changes), folder=folder).records
+    records = fit_with(model, folder, **changes)
     return weights(model), records
 
 
 @pytest.mark.parametrize(
-    "loop", [{}, {"ema_decay": 0.9}, {"precision": "bf16"}, {"max_grad_norm": 0.1}]
+    "loop",
+    [
+        {},
+        {"ema_decay": 0.9},
+        {"precision": "bf16"},
+        {"max_grad_norm": 0.1},
+        {"class_weights": True},
+        {"validation": True, "patience": 2},
+    ],
+    ids=str,
 )
-@pytest.mark.parametrize("at", [1, 2, 3, 6])
+@pytest.mark.parametrize("at", [1, 2, 3, 5])
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, at, loop):
     found, records = interrupted(tmp_path, at, **loop)
-    assert torch.equal(found, trained(epochs=4, **loop))
-    assert [r.epoch for r in records] == [0, 1, 2, 3]
+    torch.manual_seed(7)
+    whole = Net()
+    fit_with(whole, **loop)
+    assert torch.equal(found, weights(whole))
+    epochs = [0, 1, 2] if "patience" in loop else [0, 1, 2, 3]  # every epoch scores the same
+    assert [r.epoch for r in records] == epochs
     lines = (tmp_path / "epochs.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == [0, 1, 2, 3]
+    assert [json.loads(line)["epoch"] for line in lines] == epochs
+
+
+def test_early_stopping_counts_the_epochs_since_the_best():
+    scores = iter([0.1, 0.3, 0.2, 0.3, 0.9])
+    config = settings(epochs=9, patience=2, validation=True)
+    records = train(Net(), Clips(), config, validate=lambda model: next(scores)).records
+    assert [r.validation_top1 for r in records] == [0.1, 0.3, 0.2, 0.3]
+    with pytest.raises(ValueError, match="patience 2 needs validation videos; set validation"):
+        settings(patience=2)
+
+
+def test_class_weights_are_those_of_a_plain_weighted_loss():
+    weights_of_classes = inverse_frequencies([0, 0, 0, 1], 3)
+    assert weights_of_classes.tolist() == pytest.approx([2 / 3, 2, 0])
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 0, 0, 1])
+    found = cross_entropy(logits, labels, 0.0, weights_of_classes)
+    chosen = logits.log_softmax(1)[range(4), labels]
+    assert found.item() == pytest.approx(-((chosen[:3].sum() * 2 / 3 + chosen[3] * 2) / 4).item())
+    assert cross_entropy(logits, labels, 0.1, None) == functional.cross_entropy(
+        logits, labels, label_smoothing=0.1
+    )
+
+
+def test_a_state_of_before_a_setting_had_its_default(tmp_path):
+    """States of earlier versions lack the settings that came since, and can be resumed."""
+    train(Net(), Clips(), settings(epochs=1), folder=tmp_path)
+    metadata, tensors, _ = load_sealed(tmp_path / "state.safetensors")
+    for name in ("from_", "patience", "class_weights", "limit"):
+        del metadata["config"][name]
+    save_sealed(tmp_path / "state.safetensors", tensors, metadata)
+    assert len(train(Net(), Clips(), settings(epochs=2), folder=tmp_path).records) == 2
+    changed = settings(epochs=3, validation=True, patience=1)
+    with pytest.raises(ValueError, match="patience 0 instead of 1"):
+        train(Net(), Clips(), changed, folder=tmp_path)
 
 
 def test_loader_processes_do_not_change_the_weights():

@@ -24,7 +24,8 @@ VALUES = {
     "num_frames": 8, "fps": 12.5, "size": 96, "fit": "letterbox", "sampling": "uniform",
     "flow": "farneback", "clips_per_video": 4,
     "crop_size": 48, "flip": True, "colour_jitter": 0.2,
-    "validation": True, "num_crops": 3, "variant": "rate0.25",
+    "validation": True, "num_crops": 3, "variant": "rate0.25", "limit": 5, "class_weights": True,
+    "patience": 4, "from_": "/weights/last.safetensors",
 }  # fmt: skip
 """Another value than the default for each setting."""
 
@@ -39,8 +40,16 @@ class Stop(Exception):
     pass
 
 
+NEEDS = {"patience": {"validation": True}}
+"""What a setting needs beside it."""
+
+
+def settings_with(name: str) -> dict[str, object]:
+    return {name: VALUES[name]} | NEEDS.get(name, {})
+
+
 def options(name: str, value: object) -> list[str]:
-    option = name.replace("_", "-")
+    option = name.rstrip("_").replace("_", "-")
     if isinstance(value, bool):
         return [f"--{option}" if value else f"--no-{option}"]
     return [f"--{option}", str(value)]
@@ -68,17 +77,20 @@ def test_the_command_line_has_every_setting(name, value, monkeypatch):
         configs.append(config)
         raise Stop
 
+    words = [word for pair in settings_with(name).items() for word in options(*pair)]
     monkeypatch.setattr("hstlib.training.experiment.run_experiment", run_experiment)
-    monkeypatch.setattr(sys, "argv", ["hstlib", "train", *options(name, value)])
+    monkeypatch.setattr(sys, "argv", ["hstlib", "train", *words])
     with pytest.raises(Stop):
         main()
-    assert configs == [TrainConfig(**{name: value})] and getattr(configs[0], name) == value
+    assert configs == [TrainConfig(**settings_with(name))] and getattr(configs[0], name) == value
 
 
 @pytest.mark.parametrize(("name", "value"), VALUES.items(), ids=VALUES)
 def test_a_plan_has_every_setting(name, value):
-    (config,) = planned_runs(plan_with(name, value)).values()
-    assert config == TrainConfig(**{name: value}) and getattr(config, name) == value
+    plan = plan_with(name, value)
+    plan["train"] |= NEEDS.get(name, {})
+    (config,) = planned_runs(plan).values()
+    assert config == TrainConfig(**settings_with(name)) and getattr(config, name) == value
 
 
 def parameters_cell() -> str:
@@ -99,7 +111,7 @@ def test_the_training_notebook_has_every_setting_and_its_defaults_are_settings()
 
 def test_a_row_has_every_setting(finished_run, tmp_path):
     for name, value in VALUES.items():
-        config = TrainConfig(**{name: value})
+        config = TrainConfig(**settings_with(name))
         row = finished_run.row.model_copy(update={"config": config})
         path = write_row(row, tmp_path / name)
         assert json.loads(path.read_text())["config"][name] == value

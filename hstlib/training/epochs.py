@@ -41,6 +41,64 @@ def write_epochs(folder: Path, records: Sequence[EpochRecord]) -> None:
         unfinished.write_text("".join(json.dumps(asdict(record)) + "\n" for record in records))
 
 
+def read_epochs(folder: Path) -> list[EpochRecord]:
+    """Read the epochs of a run that is finished, interrupted or still training.
+
+    Args:
+        folder: Folder of the run.
+
+    Raises:
+        ValueError: If the folder has no epochs.
+    """
+    path = folder / EPOCHS
+    lines = path.read_text().splitlines() if path.is_file() else []
+    if not lines:
+        raise ValueError(
+            f"{path}: no epochs; name the folder of a run that has finished one, such as "
+            "results/<run id>"
+        )
+    return [EpochRecord(**json.loads(line)) for line in lines]
+
+
+def write_tensorboard(folder: Path, records: Sequence[EpochRecord]) -> None:
+    """Write the measurements of each epoch as TensorBoard events, in place of earlier ones.
+
+    Args:
+        folder: Folder of the events; TensorBoard names the run after it.
+        records: Epochs of the run.
+
+    Raises:
+        ValueError: If TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "TensorBoard is not installed; run `pip install tensorboard`, which is the extra "
+            "hstlib[tensorboard]"
+        ) from error
+    with SummaryWriter(str(folder), purge_step=0) as writer:  # purges earlier events
+        for record in records:
+            for name, value in asdict(record).items():
+                if name != "epoch" and value is not None:
+                    writer.add_scalar(name, value, record.epoch + 1)
+
+
+def stops_early(records: Sequence[EpochRecord], patience: int) -> bool:
+    """Return whether the last ``patience`` epochs brought no better validation accuracy.
+
+    It follows from the records alone, so that a resumed run stops where an uninterrupted one does.
+
+    Args:
+        records: All epochs so far.
+        patience: Number of epochs; 0: never stop.
+    """
+    scores = [r.validation_top1 for r in records if r.validation_top1 is not None]
+    if not patience or not scores:
+        return False
+    return len(scores) - 1 - scores.index(max(scores)) >= patience
+
+
 def format_record(record: EpochRecord, epochs: int) -> str:
     """Return the line of the log for an epoch, out of ``epochs``."""
     validation = ""

@@ -2,9 +2,7 @@
 
 import logging
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,29 +11,32 @@ from typing import TypeVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from torch import nn
+from torch import Tensor, nn
 
 from hstlib.config import ClipConfig, TrainConfig
 from hstlib.data.cache import store_root
 from hstlib.data.datasets import Sample, VideoSet, hold_out_validation, load_dataset
 from hstlib.data.loader import VideoDataset
 from hstlib.data.store import INDEX, ClipStore, prepare_store
-from hstlib.files import complete, lock, make_folder, sweep
+from hstlib.files import complete
 from hstlib.model.registry import build_model, to_channels_last
 from hstlib.training.answers import Views, evaluate_answers, evaluate_kinds
 from hstlib.training.batches import check_batch_size
-from hstlib.training.checkpoint import save_checkpoint
+from hstlib.training.checkpoint import Checkpoint, save_checkpoint, short_hashes
 from hstlib.training.device import make_accelerator, seed_torch
-from hstlib.training.epochs import EPOCHS
 from hstlib.training.evaluate import average_views, score_views
 from hstlib.training.finished import finished_row
-from hstlib.training.interruption import Stopped, stop_on_signals
+from hstlib.training.identity import RunIdentity
+from hstlib.training.limit import limit_videos
 from hstlib.training.loop import TrainingError, TrainingResult, train
 from hstlib.training.metrics import count_parameters, top_k_accuracy
-from hstlib.training.provenance import identify_data, now, start_record
+from hstlib.training.provenance import content_hashes, identify_data, now, start_record
 from hstlib.training.rows import ROW, Row, load_row, write_record, write_row
+from hstlib.training.run_folder import locked_with_log
 from hstlib.training.sealed import NotFiniteError
+from hstlib.training.start import describe_transfer, open_start, refuse_other_start, start_from
 from hstlib.training.state import PREVIOUS, refuse_other_run
+from hstlib.training.step import inverse_frequencies
 
 log = logging.getLogger("hstlib")
 
@@ -49,8 +50,8 @@ def run_experiment(config: TrainConfig, results: Path) -> Row:
 
     An interrupted run is resumed after its last complete epoch, and so is a finished run that is
     given more epochs. If the run is finished, its row is returned. What a run is are its settings,
-    its lists and the contents of its videos; another run in its folder is refused. Under
-    ``accelerate launch``, every process calls this function.
+    its lists, the contents of its videos and the weights it starts from; another run in its folder
+    is refused. Under ``accelerate launch``, every process calls this function.
 
     Args:
         config: Settings of the run.
@@ -67,21 +68,38 @@ def run_experiment(config: TrainConfig, results: Path) -> Row:
         The row.
 
     Raises:
-        ValueError: If the data set is missing, no training video can be read, the model cannot
-            take clips of this size, or the folder contains another run; the message names each
-            difference with both values.
+        ValueError: If the data set is missing or has one class only, no training video can be
+            read, the model cannot take clips of this size or start from the given weights, or the
+            folder contains another run; the message names each difference with both values.
         hstlib.training.loop.TrainingError: If the model diverges: loss, weights or scores are not
             finite.
         hstlib.training.interruption.Stopped: If the process gets SIGTERM or SIGINT.
     """
     check_model(config)
+    start = open_start(config)
     folder = results / config.run_id
     accelerator = make_accelerator(config)
-    with _locked_with_log(folder, accelerator):
+    with locked_with_log(folder, accelerator):
         data = open_dataset(config)
-        checkpoint = evaluated_checkpoint(config, results)
-        row = _from_main(accelerator, lambda: finished_row(folder, config, data, checkpoint))
-        return row or _Experiment(config, folder, accelerator, data).run()
+        _check_classes(data)
+        row = _from_main(accelerator, lambda: _find_row(folder, config, data, start))
+        return row or _Experiment(config, folder, accelerator, data, start).run()
+
+
+def _find_row(
+    folder: Path, config: TrainConfig, data: VideoSet, start: Checkpoint | None
+) -> Row | None:
+    """Return the row of a run if it is finished; refuse the row of another run."""
+    refuse_other_start(folder, start)
+    return finished_row(folder, config, data, evaluated_checkpoint(config, folder.parent))
+
+
+def _check_classes(data: VideoSet) -> None:
+    if len(data.classes) < 2:
+        raise ValueError(
+            f"{data.name} has the class {data.classes[0]!r} alone, so there is nothing to "
+            "distinguish; add clips of another class, such as 'other'"
+        )
 
 
 def evaluated_checkpoint(config: TrainConfig, results: Path) -> Path:
@@ -102,19 +120,20 @@ def check_model(config: TrainConfig) -> None:
 
 
 def open_dataset(config: TrainConfig, data_dir: str = "") -> VideoSet:
-    """Read the lists of a run's data set at its split.
+    """Read the lists of a run's data set at its split; with a limit, those of its smoke test.
 
     Args:
         config: Settings of the run.
         data_dir: Folder of the data set; empty: the one of the run.
     """
-    return load_dataset(
+    data = load_dataset(
         config.dataset,
         data_dir or config.data_dir,
         config.split,
         protocol=config.protocol,
         clips_per_video=config.clips_per_video,
     )
+    return limit_videos(data, config.limit) if config.limit else data
 
 
 def open_store(data: VideoSet, clip: ClipConfig, workers: int | None = None) -> ClipStore:
@@ -131,41 +150,6 @@ def list_problems(store: ClipStore, max_lines: int = 20) -> list[str]:
     return lines
 
 
-@contextmanager
-def _locked_with_log(folder: Path, accelerator: Accelerator) -> Iterator[None]:
-    """Lock a run's folder against a second job, and copy the library's log to ``log.txt``."""
-    if not accelerator.is_main_process:
-        yield
-        return
-    with lock(folder):
-        make_folder(folder)
-        sweep(folder)
-        handler = logging.FileHandler(folder / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        try:
-            with stop_on_signals():
-                yield
-        except Stopped as stopped:
-            log.warning(
-                "%s: stopped by %s; the same command resumes after epoch %d",
-                *(folder.name, stopped.signal_name, _count_epochs(folder)),
-            )
-            raise
-        except Exception as error:
-            handler.stream.write("".join(traceback.format_exception(error)))
-            raise
-        finally:
-            log.removeHandler(handler)
-            handler.close()
-
-
-def _count_epochs(folder: Path) -> int:
-    epochs = folder / EPOCHS
-    return len(epochs.read_text().splitlines()) if epochs.is_file() else 0
-
-
 def _from_main(accelerator: Accelerator, function: Callable[[], Value]) -> Value:
     """Call a function in the main process, and return its result in every process."""
     value = function() if accelerator.is_main_process else None
@@ -175,9 +159,16 @@ def _from_main(accelerator: Accelerator, function: Callable[[], Value]) -> Value
 class _Experiment:
     """A training run in progress: its data, its record and the folder it writes to."""
 
-    def __init__(self, config: TrainConfig, folder: Path, accelerator: Accelerator, data: VideoSet):
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        accelerator: Accelerator,
+        data: VideoSet,
+        start: Checkpoint | None,
+    ):
         self.begin = time.perf_counter()
-        self.config, self.folder, self.accelerator = config, folder, accelerator
+        self.config, self.folder, self.accelerator, self.start = config, folder, accelerator, start
         self.data, self.training, self.validation = data, data.train, ()
         if config.validation:
             self.training, self.validation = hold_out_validation(data)
@@ -193,7 +184,8 @@ class _Experiment:
             log.info("%d training videos are short: their clips repeat frames", repeating)
         if self.store.problems:
             log.info("%d files cannot be used, listed at the end", len(self.store.problems))
-        self.identity = _from_main(accelerator, lambda: identify_data(data, config.clip))
+        identity = _from_main(accelerator, lambda: identify_data(data, config.clip))
+        self.identity = RunIdentity(**dict(identity), ancestor=start.ancestor if start else None)
         refuse_other_run(folder, config, self.identity)
         self.record = start_record(config, data, self.identity, folder)
 
@@ -236,6 +228,10 @@ class _Experiment:
         config = self.config
         seed_torch(config.seed, config.deterministic)
         model = build_model(config.model, len(self.data.classes), config.backbone, config.reading)
+        if self.start:
+            transfer = start_from(model, self.start, self.data.classes)
+            for line in describe_transfer(self.start, transfer, config):
+                log.info("%s", line)
         if config.activation_checkpointing:
             model.enable_activation_checkpointing()
         if config.channels_last:
@@ -246,8 +242,17 @@ class _Experiment:
         dataset = VideoDataset(self.readable, self.store, self.config.seed, self.config.augment)
         validate = partial(self._top1, samples=self.validation) if self.validation else None
         return train(
-            model, dataset, self.config, self.accelerator, self.folder, validate, self.identity
-        )
+            model, dataset, self.config, self.accelerator, self.folder, validate, self.identity,
+            self._class_weights(),
+        )  # fmt: skip
+
+    def _class_weights(self) -> Tensor | None:
+        if not self.config.class_weights:
+            return None
+        labels = [sample.label for sample in self.readable]
+        weights = inverse_frequencies(labels, len(self.data.classes))
+        log.info("class weights from %.2f to %.2f", weights.min(), weights.max())
+        return weights
 
     def _top1(self, model: nn.Module, samples: Sequence[Sample]) -> float:
         views = self._score(model, samples)
@@ -269,7 +274,15 @@ class _Experiment:
     def _save_checkpoint(self, path: Path, model: nn.Module) -> str:
         if not self.accelerator.is_main_process:
             return ""
-        return save_checkpoint(path, model, self.config, self.identity, self.record.manifest)
+        return save_checkpoint(
+            path, model, self.config, self.identity, self.record.manifest, self._trained_on()
+        )
+
+    def _trained_on(self) -> frozenset[str]:
+        """Return the hashes of all videos that the weights were trained or chosen on."""
+        hashes = content_hashes(self.data, self.config.clip)
+        own = (hashes[s.path] for s in (*self.data.train, *self.data.validation))
+        return short_hashes(own) | ((self.start and self.start.trained_on) or frozenset())
 
     def _evaluate(self, model: nn.Module, result: TrainingResult, weights: str) -> Row:
         views = self._score_test_set(model)

@@ -67,9 +67,9 @@ def _with_weights(folder: Path, row: Row, checkpoint: Path) -> Row | None:
         if checkpoint_sha256(checkpoint) != row.weights:
             problem = f"{checkpoint} has not the weights that {folder / ROW} was measured with"
     except ValueError as error:
-        problem = str(error)
+        problem = str(error).rpartition("; ")[0]  # without its remedy
     if problem and not has_state(folder):
-        raise ValueError(f"{problem}; restore them, or move {folder} away to train again")
+        raise ValueError(f"{problem}; restore it, or move {folder} away to train again")
     if problem:
         log.warning("%s; they are written again from the state", problem)
         return None

@@ -1,4 +1,4 @@
-"""What a run is: its settings, its lists and the contents of its videos."""
+"""What a run is: its settings, its lists, the contents of its videos, its first weights."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -35,10 +35,34 @@ class DataIdentity(BaseModel):
     test_contents: str
 
 
+class Ancestor(BaseModel):
+    """The checkpoint that a run starts from.
+
+    Attributes:
+        sha256: SHA-256 of its weights and metadata, wherever the file is stored.
+        run_id: Name of the run that wrote it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str
+    run_id: str
+
+
+class RunIdentity(DataIdentity):
+    """What a run is, beside its settings.
+
+    Attributes:
+        ancestor: Checkpoint that the run starts from; None: random weights.
+    """
+
+    ancestor: Ancestor | None = None
+
+
 def differing_settings(
     stored: Mapping[str, Any],
     current: Mapping[str, Any],
-    but: Collection[str] = (*SAME_RUN, "epochs"),
+    but: Collection[str] = (*SAME_RUN, "epochs", "from_"),
 ) -> str:
     """Describe the settings in which two runs differ.
 
@@ -46,7 +70,8 @@ def differing_settings(
         stored: Settings of one run.
         current: Settings of the other.
         but: Settings that are not compared. The number of epochs is one of them, because a run can
-            be trained longer.
+            be trained longer, and so is the path of the weights to start from, whose content
+            :func:`differing_ancestors` compares.
 
     Returns:
         Each differing setting with its stored and its current value; empty if there are none.
@@ -75,6 +100,31 @@ def differing_data(stored: DataIdentity | None, current: DataIdentity | None) ->
         if pair[0] != pair[1]:
             parts.append(f"{title} {pair[0]} instead of {pair[1]}")
     return ", ".join(parts)
+
+
+def differing_identity(stored: RunIdentity | None, current: RunIdentity | None) -> str:
+    """Describe how the data of two runs and the weights they start from differ.
+
+    Returns:
+        One line; empty if there are no differences, or if one of the two is not known.
+    """
+    if stored is None or current is None:
+        return ""
+    start = differing_ancestors(stored.ancestor, current.ancestor)
+    return ", ".join(filter(None, (differing_data(stored, current), start)))
+
+
+def differing_ancestors(stored: Ancestor | None, current: Ancestor | None) -> str:
+    """Describe the checkpoints that two runs start from; empty if their content is the same."""
+    if (stored and stored.sha256) == (current and current.sha256):
+        return ""
+    return f"start from {_describe(stored)} instead of {_describe(current)}"
+
+
+def _describe(ancestor: Ancestor | None) -> str:
+    if ancestor is None:
+        return "random weights"
+    return f"weights {ancestor.sha256[:16]} of {ancestor.run_id}"
 
 
 def _differing_classes(stored: Sequence[str], current: Sequence[str]) -> str:

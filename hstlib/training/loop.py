@@ -1,7 +1,6 @@
 """The training loop. It knows neither models nor data sets."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,18 +10,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from hstlib.config import LoopConfig
 from hstlib.training.batches import EpochOrder, TimedIterable, TrainingData, check_batch_size
 from hstlib.training.device import make_accelerator
-from hstlib.training.epochs import EpochRecord, format_record, write_epochs
-from hstlib.training.identity import DataIdentity
+from hstlib.training.epochs import EpochRecord, format_record, stops_early, write_epochs
+from hstlib.training.identity import RunIdentity
 from hstlib.training.sealed import NotFiniteError, first_not_finite
 from hstlib.training.state import STATE, TrainingState, has_state, load_state, save_state
+from hstlib.training.step import cross_entropy, learning_rate_factor, moving_average
 
 log = logging.getLogger("hstlib")
 
@@ -53,11 +51,6 @@ class TrainingResult:
     replanned: list[int]
 
 
-def learning_rate_factor(schedule: str, epoch: int, epochs: int) -> float:
-    """Return the factor that a schedule applies to the learning rate in an epoch."""
-    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * epoch / epochs))
-
-
 def train(
     model: nn.Module,
     data: TrainingData,
@@ -65,7 +58,8 @@ def train(
     accelerator: Accelerator | None = None,
     folder: Path | None = None,
     validate: Callable[[nn.Module], float] | None = None,
-    identity: DataIdentity | None = None,
+    identity: RunIdentity | None = None,
+    class_weights: Tensor | None = None,
 ) -> TrainingResult:
     """Train a model with Adam on cross-entropy.
 
@@ -83,8 +77,9 @@ def train(
         folder: Folder for ``epochs.jsonl``, one line per epoch, and ``state.safetensors``. If the
             state exists, training resumes from it, on the CPU to the same weights bit for bit.
         validate: Returns the score of the model after an epoch; higher is better.
-        identity: Lists and contents of the data, stored with the state; a resumed run must have the
-            same.
+        identity: Lists and contents of the data, and the weights that ``model`` has, stored with
+            the state; a resumed run must have the same.
+        class_weights: Weight of each class in the loss, shape (classes,); None: equal weights.
 
     Raises:
         TrainingError: If the loss exceeds ``MAX_LOSS``, or loss, weights or validation scores are
@@ -92,13 +87,15 @@ def train(
         ValueError: If there are fewer samples than a batch, a batch cannot be divided among the
             processes, or the state belongs to another run.
     """
-    return _Training(model, data, config, accelerator, folder, validate, identity).run()
+    return _Training(
+        model, data, config, accelerator, folder, validate, identity, class_weights
+    ).run()
 
 
 class _Training:
     """A model in training, with its optimiser, its batches and the epochs so far."""
 
-    def __init__(self, model, data, config, accelerator, folder, validate, identity):
+    def __init__(self, model, data, config, accelerator, folder, validate, identity, class_weights):
         self.data, self.config, self.folder, self.validate = data, config, folder, validate
         self.identity = identity
         self.accelerator = accelerator or make_accelerator(config)
@@ -107,6 +104,9 @@ class _Training:
         self.check_interval = LOSS_CHECK_INTERVAL * config.accumulation_steps if on_gpu else 1
         self.order = EpochOrder(len(data), config.batch_size, config.seed)
         self.model = model.to(self.accelerator.device)
+        self.class_weights = class_weights
+        if class_weights is not None:
+            self.class_weights = class_weights.to(self.accelerator.device)
         if on_gpu and self.accelerator.num_processes > 1:  # statistics over the whole batch
             nn.SyncBatchNorm.convert_sync_batchnorm(model)
         optimiser = torch.optim.Adam(model.parameters(), config.learning_rate, fused=on_gpu or None)
@@ -117,7 +117,7 @@ class _Training:
             num_workers=config.num_workers,
             pin_memory=on_gpu,
         )
-        self.average = _moving_average(model, config.ema_decay)
+        self.average = moving_average(model, config.ema_decay)
         self.wrapped, self.optimiser, self.loader = self.accelerator.prepare(
             torch.compile(model) if config.compile else model, optimiser, loader
         )
@@ -136,6 +136,9 @@ class _Training:
             self._resume(self.folder)
         with self._progress_bar() as bar:
             for epoch in range(len(self.records), self.config.epochs):
+                if stops_early(self.records, self.config.patience):
+                    log.info("%d epochs without a better validation top-1", self.config.patience)
+                    break
                 record = self._train_epoch(epoch, bar)
                 self._check_finite(epoch)
                 if self.validate:
@@ -199,7 +202,7 @@ class _Training:
         accelerator, config = self.accelerator, self.config
         with accelerator.accumulate(self.wrapped):
             logits = self.wrapped(*self.data.model_inputs(*items))
-            loss = functional.cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
+            loss = cross_entropy(logits, labels, config.label_smoothing, self.class_weights)
             accelerator.backward(loss)
             if config.max_grad_norm and accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(self.wrapped.parameters(), config.max_grad_norm)
@@ -330,13 +333,6 @@ class _Training:
                 *(self.config.schedule, done, planned, first, epochs, epochs),
             )
         return [*state.replanned, done]
-
-
-def _moving_average(model: nn.Module, decay: float) -> AveragedModel | None:
-    """Return a copy of the model for the exponential moving average; None if decay is 0."""
-    if not decay:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def _combine_seeds(*seeds: int) -> int:

@@ -250,7 +250,8 @@ def run_state(config: TrainConfig, results: Path) -> str:
 
     Returns:
         :data:`FINISHED`, ``begun``, ``not begun``, or, if the row has other epochs or another place
-        of the data, which the run itself has to judge, ``finished with`` those.
+        of the data or the first weights, which the run itself has to judge, ``finished with``
+        those.
 
     Raises:
         ValueError: If the folder has a row of a run with other settings, or one that cannot be
@@ -265,7 +266,7 @@ def run_state(config: TrainConfig, results: Path) -> str:
         raise ValueError(f"{folder} holds a run with other settings ({differences})")
     other = [
         f"{name} {then[name]!r} instead of {now[name]!r}"
-        for name in ("epochs", "data_dir")
+        for name in ("epochs", "data_dir", "from_")
         if now[name] != then[name]
     ]
     return f"finished with {' and '.join(other)}" if other else FINISHED
@@ -329,8 +330,10 @@ def _describe_errors(error: ValidationError) -> Iterator[str]:
         elif detail["type"] == "missing":
             yield f"{_join_key(detail['loc'])} is missing"
         else:
-            reason = detail["msg"].removeprefix("Value error, ")
+            reason = detail["msg"].removeprefix("Value error, ").partition(", unable to")[0]
             reason = reason.replace("Input should be", "it must be")
+            if detail["type"] == "too_short":
+                reason = "it must not be empty"
             yield f"{_join_key(detail['loc'])} is {detail['input']!r}; {reason}"
 
 

@@ -5,7 +5,7 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from hstlib.data.index import INDEX, Index, StoredVideo, video_name
 from hstlib.data.inspection import identity, size_and_mtime
 from hstlib.data.store import list_key, settings_key
 from hstlib.data.verify import verified_sha256
-from hstlib.training.identity import DataIdentity
+from hstlib.training.identity import DataIdentity, RunIdentity
 from hstlib.training.rows import RunRecord, load_record
 from hstlib.training.state import has_state
 
@@ -42,24 +42,37 @@ def identify_data(data: VideoSet, clip: ClipConfig) -> DataIdentity:
         data: Data set at the split.
         clip: How the clips of the store are cut.
     """
+    train, test = [*data.train, *data.validation], data.test
+    hashes = content_hashes(data, clip)
+    return DataIdentity(
+        class_names=data.classes,
+        split_id=data.split_id,
+        train_contents=_contents_sha256(train, hashes),
+        test_contents=_contents_sha256(test, hashes),
+    )
+
+
+def content_hashes(data: VideoSet, clip: ClipConfig) -> dict[Path, str]:
+    """Return the SHA-256 of each file that a split uses; ``missing`` or ``unreadable`` without one.
+
+    Args:
+        data: Data set at the split.
+        clip: How the clips of the store are cut, which knows the hashes of unchanged videos.
+    """
     folder = store_root() / settings_key(clip) / list_key(data.paths)
     stored = {}
     if (folder / INDEX).is_file():
         stored = {video.name: video for video in Index(folder / INDEX)}
-    return DataIdentity(
-        class_names=data.classes,
-        split_id=data.split_id,
-        train_contents=_contents_sha256([*data.train, *data.validation], stored),
-        test_contents=_contents_sha256(data.test, stored),
-    )
+    paths = {sample.path for sample in (*data.train, *data.validation, *data.test)}
+    return {path: _file_sha256(path, stored.get(video_name(path))) for path in paths}
 
 
-def _contents_sha256(samples: Sequence[Sample], stored: dict[str, StoredVideo]) -> str:
+def _contents_sha256(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> str:
     """Return one hash of the names, labels and contents of videos, wherever they are stored."""
-    lines = set()
-    for sample in samples:
-        digest = _file_sha256(sample.path, stored.get(video_name(sample.path)))
-        lines.add(f"{sample.label} {video_name(Path(sample.path.name))} {digest}")
+    lines = {
+        f"{sample.label} {video_name(Path(sample.path.name))} {hashes[sample.path]}"
+        for sample in samples
+    }
     text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
 
@@ -77,14 +90,14 @@ def _file_sha256(path: Path, known: StoredVideo | None) -> str:
 
 
 def start_record(
-    config: TrainConfig, data: VideoSet, data_identity: DataIdentity, folder: Path
+    config: TrainConfig, data: VideoSet, run_identity: RunIdentity, folder: Path
 ) -> RunRecord:
     """Return the record of a run that starts or resumes now.
 
     Args:
         config: Settings of the run.
         data: Data set at the run's split.
-        data_identity: Result of :func:`identify_data`.
+        run_identity: Result of :func:`identify_data`, and the weights that the run starts from.
         folder: Folder of the run. The evaluations on the test set that its record has are kept; if
             it has a state to resume from, the start time is kept too.
     """
@@ -92,7 +105,7 @@ def start_record(
     record = RunRecord(
         run_id=config.run_id,
         config=config,
-        **dict(data_identity),
+        **dict(run_identity),
         manifest=verified_sha256(data),
         started=now(),
         version=hstlib.__version__,

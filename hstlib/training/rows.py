@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hstlib.config import TrainConfig, refuse_nested_settings
 from hstlib.files import complete
-from hstlib.training.identity import DataIdentity
+from hstlib.training.identity import Ancestor, DataIdentity
 
 RECORD, ROW = "run.json", "row.json"
 
@@ -24,6 +24,7 @@ class RunRecord(BaseModel):
             rows.
         train_contents: Hash of the training videos' contents; empty in old rows.
         test_contents: Hash of the test videos' contents; empty in old rows.
+        ancestor: Checkpoint that the run started from; None: random weights.
         manifest: sha256 of the data set. None if it was not verified, or changed since.
         started: Start time, UTC.
         version: Version of hstlib; empty in old rows.
@@ -42,6 +43,7 @@ class RunRecord(BaseModel):
     split_id: str = ""
     train_contents: str = ""
     test_contents: str = ""
+    ancestor: Ancestor | None = None
     manifest: str | None = None
     started: str = ""
     version: str = ""
@@ -102,7 +104,8 @@ class Row(RunRecord):
     @property
     def steps(self) -> int:
         """Number of optimiser steps; a last incomplete batch of an epoch is dropped."""
-        return self.config.epochs * (self.train_videos // self.config.batch_size)
+        epochs = self.epochs[-1]["epoch"] + 1 if self.config.patience else self.config.epochs
+        return epochs * (self.train_videos // self.config.batch_size)
 
 
 Record = TypeVar("Record", bound=RunRecord)
@@ -181,4 +184,6 @@ def _parse(kind: type[Record], text: bytes, path: Path) -> Record:
         settings = [d for d in details if d["loc"][:1] == ("config",) and len(d["loc"]) > 1]
         refuse_nested_settings({str(d["loc"][-1]): d["input"] for d in settings}, path)
         reasons = (": ".join([*map(str, d["loc"]), d["msg"]]) for d in details)
-        raise ValueError(f"{path}: not a results row: {'; '.join(reasons)}") from error
+        raise ValueError(
+            f"{path}: not a results row: {'; '.join(reasons)}; restore it, or move it away"
+        ) from error

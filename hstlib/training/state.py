@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from hstlib.config import LoopConfig
-from hstlib.training.identity import DataIdentity, differing_data, differing_settings
+from hstlib.training.identity import RunIdentity, differing_identity, differing_settings
 from hstlib.training.sealed import (
     SealError,
     differing_tensors,
@@ -35,7 +35,7 @@ class TrainingState:
 
     Attributes:
         settings: All settings of the run, by name.
-        data: Lists and contents of the run's data; None: not known.
+        data: Lists and contents of the run's data, and its first weights; None: not known.
         records: One per finished epoch.
         replanned: Numbers of finished epochs at which ``epochs`` was changed.
         scaler: State of the gradient scaler, fp16 only.
@@ -46,7 +46,7 @@ class TrainingState:
     """
 
     settings: dict[str, Any]
-    data: DataIdentity | None
+    data: RunIdentity | None
     records: list[dict[str, Any]]
     replanned: list[int]
     scaler: dict[str, int | float]
@@ -74,7 +74,7 @@ class _Metadata(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     config: dict[str, Any]
-    data: DataIdentity | None
+    data: RunIdentity | None
     records: list[dict[str, Any]] = Field(min_length=1)
     replanned: list[int]
     scaler: dict[str, int | float]
@@ -107,7 +107,7 @@ def save_state(folder: Path, state: TrainingState, keep_last: bool = True) -> No
 
 
 def load_state(
-    folder: Path, config: LoopConfig, expected: Mapping[str, Tensor], data: DataIdentity | None
+    folder: Path, config: LoopConfig, expected: Mapping[str, Tensor], data: RunIdentity | None
 ) -> tuple[TrainingState, Path]:
     """Read the state of a run that is to be resumed, or trained longer.
 
@@ -118,7 +118,7 @@ def load_state(
         config: Settings of the run now; the settings that :data:`hstlib.training.identity.SAME_RUN`
             names, and the number of epochs, may differ from the stored ones.
         expected: Tensors of the names, types and shapes that the state must have.
-        data: Lists and contents of the run's data now.
+        data: Lists and contents of the run's data, and the weights it starts from, now.
 
     Returns:
         The state and its file.
@@ -147,7 +147,7 @@ def load_state(
     raise ValueError(f"{'; '.join(problems)}; remove it to train from the first epoch")
 
 
-def refuse_other_run(folder: Path, config: LoopConfig, data: DataIdentity | None) -> None:
+def refuse_other_run(folder: Path, config: LoopConfig, data: RunIdentity | None) -> None:
     """Refuse the state in a run's folder if it belongs to another run, before anything is written.
 
     Tensors are not read; :func:`load_state` verifies them.
@@ -175,11 +175,13 @@ def _one_line(error: Exception) -> str:
 
 
 def _check_identity(
-    path: Path, metadata: _Metadata, config: LoopConfig, data: DataIdentity | None
+    path: Path, metadata: _Metadata, config: LoopConfig, data: RunIdentity | None
 ) -> None:
     """Refuse the state of another run, or of this one after more epochs."""
-    settings = differing_settings(metadata.config, config.model_dump())
-    if differences := ", ".join(filter(None, (settings, differing_data(metadata.data, data)))):
+    # A setting that is newer than the state had its default.
+    earlier = {name: field.default for name, field in type(config).model_fields.items()}
+    settings = differing_settings(earlier | metadata.config, config.model_dump())
+    if differences := ", ".join(filter(None, (settings, differing_identity(metadata.data, data)))):
         raise ValueError(
             f"{path} belongs to another run ({differences}); move it away or choose another "
             "results folder"
