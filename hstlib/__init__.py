@@ -9,10 +9,14 @@ Six packages on three shared modules (``config``, ``files``, ``processes``):
 * ``hstlib.book``: tables, figures and diagrams of the book;
 * ``hstlib.commands``: the commands of ``python -m hstlib``.
 
-``python -m hstlib --help`` lists what can be done from a shell.
+``hstlib.load(checkpoint)`` returns a predictor for video files; ``python -m hstlib --help`` lists
+what can be done from a shell.
 """
 
 import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -20,3 +24,24 @@ __version__ = "0.1.0"
 # wrong with it, which OpenCV's own lines on stderr do not.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+
+
+def load(checkpoint: str | Path, device: str = "auto") -> Any:
+    """Load a trained model, to classify videos with.
+
+    >>> predictor = hstlib.load("last.safetensors")  # doctest: +SKIP
+    >>> predictor("clip.mp4").label  # doctest: +SKIP
+    'wave'
+
+    Args:
+        checkpoint: A .safetensors file written by training.
+        device: ``cpu``, ``cuda``, or ``auto`` for a GPU if there is one.
+
+    Returns:
+        A :class:`hstlib.inference.predictor.Predictor`.
+
+    Raises:
+        ValueError: If the file is no checkpoint, was damaged, or there is no such device.
+    """
+    # Imported here, so that `import hstlib` stays light.
+    return import_module("hstlib.inference.predictor").load_predictor(checkpoint, device)

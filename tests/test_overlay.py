@@ -1,4 +1,5 @@
 import sys
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -150,8 +151,8 @@ def test_a_full_disk_leaves_the_old_file(source, tmp_path, monkeypatch, suffix):
     def no_space(*arguments, **settings):
         raise OSError(28, "No space left on device")
 
-    labelled = overlay._labelled_frames
-    monkeypatch.setattr(overlay, "_labelled_frames", lambda *a: list(labelled(*a))[:9])
+    drawn = overlay._drawn_frames
+    monkeypatch.setattr(overlay, "_drawn_frames", lambda *a: islice(drawn(*a), 9))
     monkeypatch.setattr(Image.Image, "save", no_space)
     target = tmp_path / f"old{suffix}"
     target.write_text("old")

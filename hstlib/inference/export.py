@@ -12,17 +12,18 @@ import torch
 from torch import nn
 
 from hstlib.config import TrainConfig
-from hstlib.data.clips import RGB_MEAN, RGB_STD
 from hstlib.files import complete
+from hstlib.inference.golden import write_golden
+from hstlib.inference.preprocessing import describe_preprocessing
 from hstlib.model.registry import USES_FLOW
 
 CLIPS = (
-    "RGB frames, normalised as the metadata's 'normalisation' says: (frames / divide_by - mean) / "
-    "std; float32, (batch, 3, frames, height, width)"
+    "RGB frames, chosen, resized and normalised as the metadata's 'preprocessing' says; float32, "
+    "(batch, 3, frames, height, width)"
 )
 FLOW = (
-    "Optical flow from each frame to the next, x then y, in pixels per frame at this height and "
-    "width; float32, (batch, 2, frames, height, width)"
+    "Optical flow from each frame to the next, x then y, in pixels per frame at the size before "
+    "cropping, as the metadata's 'preprocessing' says; float32, (batch, 2, frames, height, width)"
 )
 LOGITS = (
     "One logit per class of the metadata's 'classes', before softmax; average the probabilities "
@@ -31,14 +32,15 @@ LOGITS = (
 
 
 def export_onnx(path: Path, model: nn.Module, config: TrainConfig, classes: Sequence[str]) -> None:
-    """Write a model as one ONNX file, atomically.
+    """Write a model as one ONNX file and a golden clip beside it, each atomically.
 
     All models have the inputs ``clips`` (batch, 3, 16, size, size) and ``flow`` (batch, 2, 16,
     size, size), float32 with any batch size, and the output ``logits`` (batch, num_classes). Models
     that ignore ``flow`` have the input too, and runtimes require it; pass zeros.
 
     The file's metadata are JSON: ``classes``, ``config`` (settings of the run) and
-    ``normalisation`` (``divide_by``, ``mean`` and ``std`` of the RGB channels).
+    ``preprocessing`` (:func:`hstlib.inference.preprocessing.describe_preprocessing`: how a video
+    becomes the inputs). :func:`hstlib.inference.golden.write_golden` describes the golden clip.
 
     Args:
         path: Path of the .onnx file.
@@ -63,10 +65,16 @@ def export_onnx(path: Path, model: nn.Module, config: TrainConfig, classes: Sequ
     program.model.metadata_props.update(
         classes=json.dumps(list(classes)),
         config=config.model_dump_json(),
-        normalisation=json.dumps({"divide_by": 255, "mean": RGB_MEAN, "std": RGB_STD}),
+        preprocessing=json.dumps(describe_preprocessing(config)),
     )
     with complete(path) as unfinished:
         program.save(str(unfinished), external_data=False)
+    write_golden(golden_path(path), model, config)
+
+
+def golden_path(path: Path) -> Path:
+    """Return where the golden clip of an .onnx file is stored."""
+    return path.with_suffix(".golden.npz")
 
 
 def _trace(model: nn.Module, config: TrainConfig) -> torch.onnx.ONNXProgram:
