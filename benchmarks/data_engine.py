@@ -1,10 +1,12 @@
 """Measure how fast clips are cut from videos, and read from a clip store.
 
-Cutting is compared with bare OpenCV, reading with copying memory; each ratio compares two things
-that are measured in turns. The chapter on the data engine, notebooks/12_data_engine.ipynb, reads
-the results.
+Cutting is compared with bare OpenCV, reading with copying memory, several processes with as many
+independent ones that run bare OpenCV; each ratio compares things that are measured in turns. Videos
+should be of different content: a store cuts the clips of equal files once. The chapter on the data
+engine, notebooks/12_data_engine.ipynb, reads the results.
 """
 
+import multiprocessing
 import os
 import tempfile
 import time
@@ -26,7 +28,8 @@ from hstlib.data.video import inspect_video
 
 PAPER = ClipConfig()  # 16 frames of 224 pixels at 16 Hz, DIS
 REPETITIONS = 5
-COPIES = 6  # of every video, so that the time to start workers does not matter
+NUM_VIDEOS_OF_SCALING = 600  # or all; so many that the time to start workers hardly matters
+ROUNDS = 3  # of one process and all, of ours and bare ones
 NUM_VIDEOS = {"HMDB51": 6766, "UCF101": 13320}
 
 
@@ -67,32 +70,61 @@ def cold_path(paths: list[Path]) -> dict:
 
 
 def scaling(paths: list[Path]) -> dict:
-    """Compare preparing a store with one worker and with one per core; needs an idle machine."""
+    """Compare one process with one per core, in a store and in plain processes, in turns.
+
+    Plain processes share nothing, not even a queue: what they reach together is the most that the
+    machine allows at this moment. They are timed without their start, the store with all it does.
+    ``share_by_processor_time`` hardly depends on what else runs: the processor time of a store that
+    one process prepares, divided by that of one that all prepare.
+    """
     num_cores = os.cpu_count() or 1
-    seconds: dict[int, list[float]] = {1: [], num_cores: []}
-    with tempfile.TemporaryDirectory() as folder:
-        links = _link_copies(paths, Path(folder))
-        for _ in range(2):
-            for workers, times in seconds.items():
-                with tempfile.TemporaryDirectory() as parent:
-                    begin = time.perf_counter()
-                    prepare_store(links, PAPER, Path(parent), workers)
-                    times.append(time.perf_counter() - begin)
-    one, all_cores = min(seconds[1]), min(seconds[num_cores])
+    counts = (1, num_cores)
+    rounds = [
+        [(plain_seconds(paths, count), *store_seconds(paths, count)) for count in counts]
+        for _ in range(ROUNDS)
+    ]
+    one, every = np.moveaxis(rounds, 1, 0)  # each (rounds, 3): plain, store, processor time
+    shares = one / every / (num_cores, num_cores, 1)
+    names = ("share_of_ideal_plain", "share_of_ideal", "share_by_processor_time")
+    rate_one, rate_all = len(paths) / np.median([one[:, 1], every[:, 1]], axis=1)
     return {
         "workers": num_cores,
-        "videos_per_second_one": round(len(links) / one, 2),
-        "videos_per_second_all": round(len(links) / all_cores, 2),
-        "share_of_ideal": round(one / all_cores / num_cores, 3),
+        "videos": len(paths),
+        "videos_per_second_one": round(float(rate_one), 2),
+        "videos_per_second_all": round(float(rate_all), 2),
+        **dict(zip(names, np.median(shares, axis=0).round(3).tolist(), strict=True)),
+        "ratio_to_plain": round(float(np.median(shares[:, 1] / shares[:, 0])), 3),
     }
 
 
-def _link_copies(paths: list[Path], folder: Path) -> list[Path]:
-    """Link every video several times into a folder, and return the links."""
-    links = [folder / f"{copy}_{path.name}" for copy in range(COPIES) for path in paths]
-    for link, path in zip(links, COPIES * paths, strict=True):
-        link.symlink_to(path.resolve())
-    return links
+def store_seconds(paths: list[Path], workers: int) -> tuple[float, float]:
+    """Return wall and processor time of preparing a store, with the start of its processes."""
+    with tempfile.TemporaryDirectory() as parent:
+        begin, used = time.perf_counter(), sum(os.times()[:4])
+        prepare_store(paths, PAPER, Path(parent), workers)
+        return time.perf_counter() - begin, sum(os.times()[:4]) - used
+
+
+def plain_seconds(paths: list[Path], workers: int) -> float:
+    """Return the wall time of bare OpenCV in independent processes, without their start."""
+    context = multiprocessing.get_context("spawn")
+    ready = context.Barrier(workers + 1, timeout=600)  # if a process dies
+    parts = [paths[number::workers] for number in range(workers)]
+    processes = [context.Process(target=_work_alone, args=(part, ready)) for part in parts]
+    for process in processes:
+        process.start()
+    ready.wait()
+    begin = time.perf_counter()
+    for process in processes:
+        process.join()
+    return time.perf_counter() - begin
+
+
+def _work_alone(paths: list[Path], ready) -> None:
+    cv2.setNumThreads(0)
+    ready.wait()
+    for path in paths:
+        bare_opencv(path)
 
 
 def warm_reading(paths: list[Path]) -> dict:
@@ -193,11 +225,15 @@ def private_megabytes() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1000
 
 
-def find_videos(folder: Path, limit: int) -> list[Path]:
-    """Return about ``limit`` usable videos, evenly spaced over the sorted files of a folder."""
+def find_videos(folder: Path) -> list[Path]:
+    """Return the usable videos below a folder, sorted."""
     files = sorted(path for path in folder.rglob("*") if path.suffix in VIDEO_SUFFIXES)
-    usable = [path for path in files if _is_usable(path)]
-    return usable[:: max(1, len(usable) // limit)]
+    return [path for path in files if _is_usable(path)]
+
+
+def evenly(paths: list[Path], limit: int) -> list[Path]:
+    """Return about ``limit`` of the paths, evenly spaced."""
+    return paths[:: max(1, round(len(paths) / limit))]
 
 
 def _is_usable(path: Path) -> bool:
@@ -216,16 +252,17 @@ def main() -> None:
     )
     options = parser.parse_args()
     cv2.setNumThreads(0)
-    paths = find_videos(options.data, options.limit)
-    if not paths:
+    usable = find_videos(options.data)
+    if not usable:
         parser.error(f"--data {options.data} has no usable video")
+    paths = evenly(usable, options.limit)
     cold = cold_path(paths)
     warm = warm_reading(paths)
     ratio = 1000 * cold["seconds_per_clip"] / warm["milliseconds_per_clip"]
     results = {
         "hardware": hardware(),
         "cold": cold,
-        "scaling": scaling(paths),
+        "scaling": scaling(evenly(usable, NUM_VIDEOS_OF_SCALING)),
         "warm": {**warm, "times_faster_than_cold": round(ratio, 1)},
         "index": big_index(),
         "huge_index": huge_index(),

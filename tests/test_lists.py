@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hstlib.data.datasets import hold_out_validation, load_dataset, load_splits
+from hstlib.data.leakage import find_leaks
 from hstlib.data.lists import ListedVideo, read_list, read_text, write_list
 from hstlib.data.verify import verify
 
@@ -84,6 +85,26 @@ def test_without_subsets_every_third_source_is_tested(write):
     file = write(f"file,class,group\n{rows}")
     tested = [{s.group for s in data.test} for data in load_splits("folder", file)]
     assert tested == [{"film0", "film3"}, {"film1", "film4"}, {"film2", "film5"}]
+
+
+def test_no_fold_tests_all_sources_of_a_class(write):
+    """Sources of one class each, whose names take the classes in turn."""
+    rows = [f"{c}{n}.avi,{c},film{n}_{c}" for n in range(3) for c in ("bow", "hug", "run")]
+    data = load_dataset("folder", write("\n".join(["file,class,group", *rows])), 2)
+    assert {data.classes[sample.label] for sample in data.train} == {"bow", "hug", "run"}
+    assert {sample.group for sample in data.test} == {"film1_bow", "film1_hug", "film1_run"}
+
+
+def test_without_a_column_of_sources_known_file_names_give_them(write):
+    rows = [f"/train/Bow/v_Bow_g{g:02}_c0{c}.avi,Bow" for g in range(1, 5) for c in (1, 2)]
+    file = write("\n".join(["clip_path,label", *rows]), "train.csv")
+    data = load_dataset("folder", file)
+    assert data.sources_known and {s.group for s in data.test} == {"v_Bow_g01", "v_Bow_g04"}
+    assert not any(find_leaks(data))
+    # An empty cell says that the source is unknown, whatever the name.
+    with_column = [f"{row},{'' if 'g01' in row else 'known'}" for row in rows]
+    file = write("\n".join(["clip_path,label,group", *with_column]))
+    assert [video.source for video in read_list(file)] == [None] * 2 + ["known"] * 6
 
 
 def test_a_list_without_sources_says_that_they_are_unknown(write):

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from hstlib.book.plots import shortcut_figure
+from hstlib.config import TrainConfig
 from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample, VideoSet, load_dataset
+from hstlib.data.reports import best_shortcut, report_file, shortcut_report
 from hstlib.data.shortcuts import (
     SHORTCUTS,
     UNSCALED,
@@ -180,6 +182,52 @@ def test_the_command_prints_writes_and_draws(cli, in_process, class_folders, tmp
     assert "mean flow         75.0%  mean optical flow, x and y, at 4 x 3" in lines
     assert "files that cannot be used: 1; those in the test set are wrong" in lines
     assert cv2.imread(str(picture)).shape[2] == 3
+
+
+def test_the_best_shortcut_stands_beside_the_results_of_its_split(in_process, class_folders):
+    config = TrainConfig(dataset="folder", data_dir=str(class_folders), split=2)
+    data = load_dataset("folder", class_folders, 2)
+    command = f"python -m hstlib shortcuts folder --data-dir {class_folders} --split 2"
+    assert best_shortcut(config, data.split_id) == (
+        f"without a network: not measured; run `{command}`"
+    )
+    report = shortcut_report("folder", class_folders, 2)
+    assert report["top1"]["mean flow"] == 1
+    assert best_shortcut(config, data.split_id) == (
+        "without a network: 100.0% by mean flow; chance: 50.0%"
+    )
+    other = load_dataset("folder", class_folders, 1).split_id
+    assert "not measured" in best_shortcut(config, other)
+
+
+def test_the_command_names_all_that_a_split_is_made_of(tmp_path):
+    config = TrainConfig(dataset="jhmdb", protocol="random-by-clip", clips_per_video=8, split=3)
+    assert best_shortcut(config, "unknown").endswith(
+        "`python -m hstlib shortcuts jhmdb --split 3 --protocol random-by-clip --clips-per-video 8`"
+    )
+
+
+def test_drawn_videos_and_smoke_tests_are_no_results():
+    assert best_shortcut(TrainConfig(dataset="demo-hmdb51"), "unknown") is None
+    assert best_shortcut(TrainConfig(dataset="hmdb51", limit=4), "unknown") is None
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"top1": {"length": 1}}'])
+def test_a_damaged_report_is_named(content):
+    file = report_file("0123")
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    with pytest.raises(ValueError, match=r"0123\.json: not a report of `shortcuts`.*delete it"):
+        best_shortcut(TrainConfig(), "0123")
+
+
+def test_where_nothing_can_be_kept_the_report_is_given(
+    in_process, class_folders, monkeypatch, tmp_path, caplog
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HST_CACHE", str(tmp_path / "file"))
+    assert shortcut_report("folder", class_folders)["top1"]["mean flow"] == 1
+    assert "not kept for the tables of results (set HST_CACHE)" in caplog.text
 
 
 def test_many_faults_are_not_all_printed(cli, in_process, ucf101_root):

@@ -21,6 +21,8 @@ CODECS = {
 }  # fmt: skip
 TICKS = {"gif": 0.01, "mkv": 0.001, "webm": 0.001, "flv": 0.001}
 """Seconds that a container counts time in, where it is coarse."""
+GRIDS = {"avi": 1000, "gif": 100}
+"""Steps per second at which a frame can begin, where a container knows a fixed rate only."""
 
 
 def draw(milliseconds: int, size: int = 64) -> np.ndarray:
@@ -39,6 +41,8 @@ def write(path: Path, times: np.ndarray, rate: Fraction | int = 30, codec: str =
     """Write a video whose frame i shows the time times[i] and is shown at it."""
     suffix = path.suffix[1:]
     codec = codec or CODECS[suffix]
+    if codec == "libvpx":
+        options |= {"deadline": "realtime", "cpu-used": "8"}
     with av.open(str(path), "w") as out:
         stream = out.add_stream(codec, rate=rate, options=options)
         stream.width = stream.height = 64
@@ -67,23 +71,29 @@ def assert_nearest(path: Path, times: np.ndarray, fps: float = 16, tolerance: fl
     return video
 
 
-@pytest.mark.parametrize("rate", [24, 25, Fraction(30000, 1001), 30])
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), 25, Fraction(30000, 1001), 50, 60])
 @pytest.mark.parametrize("suffix", CODECS)
 def test_constant_rate_in_every_container(tmp_path, suffix, rate):
-    if suffix == "mpg" and rate == 16:
-        pytest.skip("MPEG-1 knows no such rate")
-    times = np.arange(75) / float(rate)
+    if suffix == "gif":
+        rate = min(rate, 50)  # its shortest time is two hundredths of a second
+    times = np.arange(60) / float(rate)
     path = write(tmp_path / f"a.{suffix}", times, rate)
     video = assert_nearest(path, times, tolerance=TICKS.get(suffix, 0.001))
     assert video.info.timing == ("index" if suffix == "h264" else "timestamps")
     assert video.info.rate == pytest.approx(float(rate), rel=0.01)
+    assert video.info.kind is None
 
 
-@pytest.mark.parametrize("rate", [Fraction(1, 5), 1, 5, 120, 240])
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("rate", [Fraction(1, 5), 1, 5, 12, 120, 240])
+@pytest.mark.parametrize("suffix", [s for s in CODECS if s != "mpg"])  # it has 24 to 60 Hz only
 def test_very_slow_and_very_fast_videos(tmp_path, suffix, rate):
-    times = np.arange(12 if rate < 2 else 120) / float(rate)
-    assert_nearest(write(tmp_path / f"a.{suffix}", times, 30), times)
+    if suffix == "gif":
+        rate = min(rate, 50)
+    times = np.arange(12 if rate < 2 else 60) / float(rate)
+    path = write(tmp_path / f"a.{suffix}", times, rate)
+    video = assert_nearest(path, times, tolerance=TICKS.get(suffix, 0.001))
+    assert video.info.kind is None
+    assert video.info.rate == pytest.approx(float(rate), rel=0.01)
 
 
 def timings() -> dict[str, np.ndarray]:
@@ -96,14 +106,17 @@ def timings() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov"])
+@pytest.mark.parametrize("suffix", [s for s in CODECS if s not in ("mpg", "h264")])
 @pytest.mark.parametrize("name", timings())
 def test_uneven_times(tmp_path, suffix, name):
     times = timings()[name]
-    info = assert_nearest(write(tmp_path / f"a.{suffix}", times), times).info
+    if suffix == "avi":  # its first frame is always at 0
+        times = times - times[0]
+    path = write(tmp_path / f"a.{suffix}", times, GRIDS.get(suffix, 30))
+    info = assert_nearest(path, times, tolerance=TICKS.get(suffix, 0.001)).info
     assert info.timing == "timestamps" and info.kind is None
     assert info.variable == (name != "a late start")
-    assert info.largest_gap == pytest.approx(np.diff(times).max(), abs=0.002)
+    assert info.largest_gap == pytest.approx(np.diff(times).max(), abs=0.011)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "avi"])
@@ -122,6 +135,30 @@ def test_a_clip_of_a_long_video_takes_its_frames_alone(tmp_path):
     assert np.allclose(clips.times[0], times[:17]) and clips.times[1][-1] == -1
     assert [shown_time(frame) for frame in clips.frames[0]] == pytest.approx(times[:16], abs=1e-3)
     assert clips.repeats == 0
+
+
+def peak_megabytes() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_memory_does_not_grow_with_the_size_of_the_file(tmp_path):
+    noise = np.random.default_rng(0).integers(256, size=(720, 1280, 3)).astype(np.uint8)
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("rawvideo", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "bgr24"
+        for _ in range(50):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(noise, "bgr24")))
+        out.mux(stream.encode())
+    assert path.stat().st_size > 130e6
+    ends = {"size": 16, "choose": lambda length: [0, length - 1]}
+    read_video(path, **ends)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is what is used now
+    before = peak_megabytes()
+    assert read_video(path, **ends).sources.tolist() == [0, 49]
+    assert peak_megabytes() - before < 40
 
 
 def test_a_wild_timestamp_asks_for_no_memory_without_end(tmp_path):

@@ -17,7 +17,13 @@ from hstlib.__main__ import main
 from hstlib.data import inspection
 from hstlib.data.datasets import load_dataset
 from hstlib.data.inspection import Inspection, inspect_file, inspect_files
-from hstlib.data.verify import Problem, manifest_path, verified_sha256, verify
+from hstlib.data.verify import (
+    Problem,
+    describe_times,
+    manifest_path,
+    verified_sha256,
+    verify,
+)
 
 
 @pytest.fixture
@@ -456,8 +462,25 @@ def test_the_verb_ends_well_on_a_sound_data_set(cli, folder, inspected):
     manifest = json.loads(manifest_path(load_dataset("folder", folder)).read_text())
     assert not code and lines == [
         "moves: 12 of 12 videos can be used",
+        "times of frames: 12 videos by timestamps, 0 by index / rate",
         f"sha256 of names and contents: {manifest['sha256']}",
     ]
+
+
+def test_uneven_times_are_told(folder, inspected):
+    manifest = verify("folder", folder)
+    names = [*manifest.files]
+    changes = {
+        names[0]: {"variable": True, "largest_gap": 0.5},
+        names[1]: {"variable": True, "largest_gap": 2.3},
+        names[2]: {"timing": "index", "largest_gap": 9.0},
+        names[3]: {"timing": None},
+    }
+    files = {name: f.model_copy(update=changes.get(name, {})) for name, f in manifest.files.items()}
+    assert describe_times(manifest.model_copy(update={"files": files})) == (
+        "times of frames: 10 videos by timestamps, 1 by index / rate; 2 have a variable rate, with "
+        f"gaps of up to 2.3 s ({names[1]})"
+    )
 
 
 def test_the_verb_lists_problems_and_fails(cli, folder, inspected):

@@ -106,7 +106,7 @@ def verify(
     """
     from collections import Counter
 
-    from hstlib.data.verify import verify
+    from hstlib.data.verify import describe_times, verify
 
     manifest = verify(dataset, setting_of_path(data_dir), workers)
     for problem in manifest.problems:
@@ -114,6 +114,7 @@ def verify(
     kinds = Counter(problem.kind for problem in manifest.problems)
     usable = sum(file.fault is None for file in manifest.files.values())
     say(f"{manifest.dataset}: {usable} of {len(manifest.files)} videos can be used")
+    say(describe_times(manifest))
     say(f"sha256 of names and contents: {manifest.sha256}")
     if kinds:
         raise SystemExit(", ".join(f"{count} {kind}" for kind, count in kinds.items()))
@@ -151,23 +152,28 @@ def shortcuts(
     data_dir: str = "",
     split: int = 1,
     protocol: Protocol = "official",
+    clips_per_video: int = 4,
     json: Path | None = None,
     picture: Path | None = None,
 ) -> None:
     """Measure what a nearest neighbour reaches on the test set without a network.
+
+    The best of it is kept, and stands beside the results of models at the same split.
 
     Args:
         dataset: Data set; `folder` reads videos of your own from --data-dir.
         data_dir: Folder of the data set; by default its place under the data root.
         split: Split 1-3.
         protocol: How training and test set are split.
+        clips_per_video: Clips of each video, for random-by-clip.
         json: File to write the results to.
         picture: File to draw the results to, such as shortcuts.png.
     """
     from hstlib.book.plots import shortcut_figure
-    from hstlib.data.shortcuts import report_lines, report_title, shortcut_report
+    from hstlib.data.reports import report_lines, report_title, shortcut_report
 
-    report = shortcut_report(dataset, setting_of_path(data_dir), split, protocol, json)
+    root = setting_of_path(data_dir)
+    report = shortcut_report(dataset, root, split, protocol, clips_per_video, json)
     say(*report_lines(report))
     if picture:
         shortcut_figure(report["top1"], report_title(report)).savefig(picture.expanduser())

@@ -9,6 +9,7 @@ with ``augment`` gives them to training. ``cache`` says where they lie, checks t
 is not needed.
 
 ``download`` (from ``sources``, over a ``connection``), ``unpack``, ``verify`` and ``inspection``
-get a data set and check it, with ``progress``; ``leakage`` and ``shortcuts`` measure a split;
-``demo`` and ``scenes`` draw the demo corpora; ``overlay`` writes a label into a video.
+get a data set and check it, with ``progress``; ``leakage`` and ``shortcuts`` measure a split,
+``reports`` keeps what they measured; ``demo`` and ``scenes`` draw the demo corpora; ``overlay``
+writes a label into a video.
 """

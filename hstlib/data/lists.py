@@ -8,8 +8,9 @@ Columns, in any order, other columns are ignored::
     subset   train, test, validation or unused; or split1, split2 and split3, with the same words
              or the numbers of HMDB51: 1 train, 2 test, 0 unused, -1 left out
 
-Without a column of subsets, every third source is tested, as for a folder of class folders. Other
-usual names of the first three columns are understood, such as ``clip_path``, ``label`` and ``tag``.
+Without a column of subsets, every third source is tested, as for a folder of class folders. Without
+a column of groups, file names of HMDB51, UCF101 and Kinetics give the sources. Other usual names of
+the first three columns are understood, such as ``clip_path``, ``label`` and ``tag``.
 """
 
 import csv
@@ -20,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hstlib.data.naming import NUM_FOLDS, choose_fold
+from hstlib.data.naming import NUM_FOLDS, choose_fold, known_source
 from hstlib.data.samples import Sample, VideoSet
 from hstlib.files import complete
 
@@ -103,7 +104,8 @@ def read_list(file: Path) -> list[ListedVideo]:
             raise ValueError(f"{place}: {row['file']!r} is also in {lines[path]}; delete one row")
         lines[path] = place
         roles = tuple(_role(row[name], f"{place}: {name}") for name in splits)
-        videos.append(ListedVideo(path, row["class"], row.get("group") or None, roles))
+        source = row["group"] if "group" in header else known_source(path.name)
+        videos.append(ListedVideo(path, row["class"], source or None, roles))
     if not videos:
         raise ValueError(f"{file}: no videos; every row after the first line names one")
     check_class_names((video.class_name for video in videos), file)

@@ -83,8 +83,10 @@ def choose_fold(
 ) -> list[bool]:
     """Choose the test videos of one of three folds.
 
-    Every third source, in sorted order, is tested. Videos without a source are chosen one by one:
-    every third one of their class.
+    Every third source, in sorted order, is tested. Where this would test all videos of a class in
+    one fold, as with sources of one class each that are numbered in turn, the sources are sorted
+    by their classes first. Videos without a source are chosen one by one: every third one of their
+    class.
 
     Args:
         names: Path of every video; the order of those without a source.
@@ -95,8 +97,7 @@ def choose_fold(
     Returns:
         For every video, whether it is tested.
     """
-    named = sorted({source for source in sources if source is not None})
-    test_sources = set(named[split - 1 :: NUM_FOLDS])
+    test_sources = set(_order_sources(classes, sources)[split - 1 :: NUM_FOLDS])
     without = defaultdict(list)
     for name, class_name, source in zip(names, classes, sources, strict=True):
         if source is None:
@@ -106,3 +107,19 @@ def choose_fold(
         name in tested if source is None else source in test_sources
         for name, source in zip(names, sources, strict=True)
     ]
+
+
+def _order_sources(classes: Sequence[str], sources: Sequence[str | None]) -> list[str]:
+    """Sort sources by name, or, where a fold would take a whole class, by their classes first."""
+    classes_of = defaultdict(set)
+    for class_name, source in zip(classes, sources, strict=True):
+        if source is not None:
+            classes_of[source].add(class_name)
+    by_name = sorted(classes_of)
+    folds = defaultdict(set)
+    for index, source in enumerate(by_name):
+        for class_name in classes_of[source]:
+            folds[class_name].add(index % NUM_FOLDS)
+    if all(len(found) > 1 for found in folds.values()):
+        return by_name
+    return sorted(by_name, key=lambda source: sorted(classes_of[source]))

@@ -47,15 +47,20 @@ class StoreLayout:
         """The one record of a shard: the arrays of :class:`Clips`, and their CRC-32."""
         size, num_frames = self.clip.size, self.clip.num_frames
         clips = self.clip.clips_per_video
-        return np.dtype(  # aligned in this order
-            [
-                ("times", np.float64, (clips, num_frames + 1)),
-                ("sources", np.int32, (clips, num_frames + 1)),
-                ("flow", np.float16, (clips, 2, num_frames, size, size)),
-                ("frames", np.uint8, (clips, num_frames, size, size, 3)),
-                ("crc32", np.uint8, 4),
-            ]
-        )
+        arrays = [  # aligned in this order
+            ("times", np.float64, (clips, num_frames + 1)),
+            ("sources", np.int32, (clips, num_frames + 1)),
+            ("flow", np.float16, (clips, 2, num_frames, size, size)),
+            ("frames", np.uint8, (clips, num_frames, size, size, 3)),
+            ("crc32", np.uint8, 4),
+        ]
+        try:
+            return np.dtype(arrays)
+        except ValueError as error:
+            raise ValueError(
+                f"size {size}: {clips} clips of {num_frames} frames take more than 2 GB for each "
+                "video; choose a smaller size or fewer clips per video"
+            ) from error
 
     @cached_property
     def num_bytes(self) -> int:

@@ -10,21 +10,17 @@ them is left out. Only colour histograms are compared as they are: the sum of th
 2 minus twice their intersection.
 """
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from hstlib.config import Protocol
 from hstlib.data.container import VideoError
-from hstlib.data.datasets import VideoSet, load_dataset
 from hstlib.data.flow import optical_flow
-from hstlib.data.video import decoder_version, read_video
-from hstlib.files import complete
+from hstlib.data.samples import VideoSet
+from hstlib.data.video import read_video
 from hstlib.processes import map_in_processes
 
 SHORTCUTS = {
@@ -42,7 +38,6 @@ SIZE = 96  # height and width at which videos are read, in pixels
 MAX_PAIRS = 16  # of neighbouring frames; a longer video gives pairs evenly spread over it
 BINS = 8  # per colour
 SECONDS_PER_FILE = 600
-MAX_FAULTS = 5  # that are printed
 
 Features = dict[str, np.ndarray]
 """One video's features by the names of :data:`SHORTCUTS`; float32, one axis each."""
@@ -204,66 +199,3 @@ def shortcuts(data: VideoSet, features: dict[Path, Features] | None = None) -> d
     predicted = nearest_classes(data, features)
     top1 = {name: float((labels == truth).mean()) for name, labels in predicted.items()}
     return top1 | {"chance": 1 / len(data.classes)}
-
-
-def shortcut_report(
-    name: str,
-    data_dir: str | Path = "",
-    split: int = 1,
-    protocol: Protocol = "official",
-    out: Path | None = None,
-) -> dict[str, Any]:
-    """Measure all shortcuts at one split; return the result with all that defines it.
-
-    Args:
-        name: Name of the data set, as for :func:`hstlib.data.datasets.load_dataset`.
-        data_dir: Folder of the data set; empty: its place under the data root.
-        split: Split 1-3.
-        protocol: How training and test set are split; ``random-by-clip`` draws 4 clips per video.
-        out: JSON file to write the result to; None writes nothing.
-
-    Raises:
-        ValueError: If the data set cannot be read, or none of its training videos.
-    """
-    data = load_dataset(name, data_dir, split, protocol=protocol, clips_per_video=4)
-    features, faults = read_features(data)
-    report = {
-        "dataset": data.name,
-        "split": split,
-        "protocol": protocol,
-        "split_id": data.split_id,
-        "classes": len(data.classes),
-        "train": len(data.train),
-        "test": len(data.test),
-        "top1": shortcuts(data, features),
-        "features": SHORTCUTS,
-        "decoder": decoder_version(),
-        "faults": list(faults.values()),
-    }
-    if out:
-        with complete(out.expanduser()) as unfinished:
-            unfinished.write_text(json.dumps(report, indent=1) + "\n")
-    return report
-
-
-def report_title(report: dict[str, Any]) -> str:
-    """Return the data set and the split of a report in a few words."""
-    place = f"{report['dataset']}, split {report['split']}, {report['protocol']}"
-    return f"{place}: nearest neighbour, no network"
-
-
-def report_lines(report: dict[str, Any]) -> list[str]:
-    """Return a report as lines of text: one per shortcut, then what cannot be read."""
-    lines = [
-        f"{name:16} {top1:6.1%}  {report['features'].get(name, '1 / classes')}"
-        for name, top1 in report["top1"].items()
-    ]
-    faults = report["faults"]
-    lines.append(f"{report['test']} test and {report['train']} training samples")
-    if faults:
-        lines.append(f"files that cannot be used: {len(faults)}; those in the test set are wrong")
-        lines += faults[:MAX_FAULTS]
-    if len(faults) > MAX_FAULTS:
-        rest = len(faults) - MAX_FAULTS
-        lines.append(f"and {rest} more; `python -m hstlib verify` lists all of them")
-    return lines

@@ -1,6 +1,8 @@
 """Unpack untrusted archives, zip and RAR."""
 
+import errno
 import logging
+import lzma
 import os
 import shutil
 import stat
@@ -24,9 +26,11 @@ Entry = zipfile.ZipInfo | rarfile.RarInfo
 MAX_RATIO = 100
 """Largest accepted compression ratio (archive-bomb guard); the split lists reach 14, videos 1.1."""
 DAMAGED = (
-    zipfile.BadZipFile, zlib.error, rarfile.Error, EOFError, RuntimeError, FileExistsError,
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, rarfile.Error, EOFError, RuntimeError,
 )  # fmt: skip
 """Errors of an archive that cannot be unpacked; RuntimeError: an encrypted zip."""
+OF_NAMES = {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
+"""Errors of the system for names in an archive that are too long or exclude each other."""
 
 
 def unpack(archive: Path, target: Path, pattern: str, limit: int) -> None:
@@ -122,6 +126,14 @@ def _unpack_files(archive: Path, folder: Path, pattern: str, limit: int) -> int:
                     shutil.copyfileobj(source, target)  # at most as many bytes as it declares
     except DAMAGED as error:
         raise ValueError(f"{archive}: cannot be unpacked: {error}; use another archive") from error
+    except OSError as error:
+        if error.errno is None:  # damaged bzip2
+            reason = str(error)
+        elif error.errno in OF_NAMES:
+            reason = f"{error.strerror}, {Path(error.filename).name[:80]!r}"
+        else:
+            raise
+        raise ValueError(f"{archive}: cannot be unpacked: {reason}; use another archive") from error
     return sum(entry.file_size for entry in entries)
 
 

@@ -132,6 +132,21 @@ def content_sha256(files: dict[str, ManifestFile]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def describe_times(manifest: Manifest) -> str:
+    """Describe in one line where the times of all frames come from, and how uneven they are."""
+    timed = {name: file for name, file in manifest.files.items() if file.timing}
+    by_index = sum(file.timing == "index" for file in timed.values())
+    line = (
+        f"times of frames: {len(timed) - by_index} videos by timestamps, {by_index} by index / rate"
+    )
+    varying = [name for name, file in timed.items() if file.variable]
+    if varying:
+        longest = max(varying, key=lambda name: timed[name].largest_gap)
+        gap = timed[longest].largest_gap
+        line += f"; {len(varying)} have a variable rate, with gaps of up to {gap:g} s ({longest})"
+    return line
+
+
 def verified_sha256(data: VideoSet) -> str | None:
     """Return the hash of a data set from its manifest.
 

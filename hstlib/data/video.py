@@ -209,12 +209,11 @@ def _expected_sources(path: str | Path, fps: float, choose: Callable) -> set[int
     An AVI file often has one or two packets more than frames, so the choices for fewer are added.
     """
     with open_video(path) as (container, stream):
-        packets = [p for p in _packets(container, stream) if p.size and not p.is_discard]
-        pts = sorted({packet.pts for packet in packets if packet.pts is not None})
+        pts = [p.pts for p in _packets(container, stream) if p.size and not p.is_discard]
+        stored = sorted(set(pts) - {None})
         in_order = "avi" in container.format.name and stream.codec_context.has_b_frames
-        if in_order or len(pts) < len(packets):
-            pts = [None] * len(packets)
-        times, _ = _times(pts, stream)
+        is_usable = len(stored) == len(pts) and not in_order
+        times, _ = _times(stored if is_usable else [None] * len(pts), stream)
     counts = range(len(times), max(len(times) - 3, 0), -1)
     return {
         int(nearest[index])
@@ -300,10 +299,10 @@ def _times(pts: Sequence[int | None], stream: av.VideoStream) -> tuple[np.ndarra
 
 def _rate(stream: av.VideoStream) -> float:
     """Return the frame rate that the header gives, in Hz, or 25 if it gives none that can be."""
-    for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate):
-        if rate and 0 < rate <= MAX_RATE:
-            return float(rate)
-    return USUAL_RATE
+    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
+    if stream.start_time is None:  # a raw stream: only its codec knows, the rest is a guess
+        rates = (stream.codec_context.framerate, *rates)
+    return next((float(rate) for rate in rates if rate and 0 < rate <= MAX_RATE), USUAL_RATE)
 
 
 def _describe(
