@@ -1,18 +1,20 @@
 # make book   set up, draw the demo corpora, train, make tables and figures, build the site
 # make test   set up, check style, run the tests and compare every notebook with its stored outputs
 # make test-slurm   train two small models through a Slurm that is started for it (root; slurm-wlm)
+# make test-browser   build the site and look at it, and at JupyterLab, in Chromium
+# make audit  look all pinned versions up in the database of known vulnerabilities, https://osv.dev
 # make lab    set up and open the notebooks in JupyterLab
 # make site   set up and build the site from the notebooks' stored outputs
 # make notebooks   execute the notebooks again and store their outputs
 # make clean  remove what the above made, except runs (rows and weights) and downloaded data
 
-# Paths are relative, because the checkout's may have spaces.
+# No path of the checkout is expanded by make: it may have spaces and quotes.
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: book test test-slurm lab site notebooks clean
+.PHONY: book test test-slurm test-browser audit lab site notebooks clean
 .DELETE_ON_ERROR:
 
 # Snakemake's own lock outlives a killed run; the system's does not.
@@ -21,8 +23,8 @@ NOLOCK := $(if $(FLOCK),--nolock)
 
 book: $(INSTALLED)
 	mkdir -p build
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(FLOCK) snakemake --profile workflow/profiles/demo --cores $(CORES) $(NOLOCK)
-	@echo "The book: $(CURDIR)/build/demo/book/_build/html/index.html"
+	PATH="$$PWD/$(BIN):$$PATH" $(FLOCK) snakemake --profile workflow/profiles/demo --cores $(CORES) $(NOLOCK)
+	@echo "The book: $$PWD/build/demo/book/_build/html/index.html"
 
 test: $(INSTALLED)
 	$(BIN)/ruff check --quiet .
@@ -31,7 +33,21 @@ test: $(INSTALLED)
 
 # INSTALL=--install fetches Slurm by apt-get.
 test-slurm: $(INSTALLED)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/slurm/run.py $(INSTALL)
+	PATH="$$PWD/$(BIN):$$PATH" $(BIN)/python tests/slurm/run.py $(INSTALL)
+
+# INSTALL=--install fetches Chromium by apt-get.
+test-browser: site
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[browser]'
+	$(BIN)/pytest tests/browser $(INSTALL)
+
+OSV := https://api.osv.dev
+
+audit:
+	@curl --silent --output /dev/null --max-time 30 $(OSV) \
+	    || { echo "audit: $(OSV) cannot be reached from here, so no version was checked" >&2; exit 1; }
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet pip-audit==2.10.1
+	.venv/audit/bin/pip-audit --strict --vulnerability-service osv --disable-pip --requirement constraints.lock
 
 site: $(INSTALLED)
 	$(BIN)/jupyter-book build book/ -W -n --keep-going
@@ -42,10 +58,13 @@ VOLATILE := metadata.papermill metadata.language_info.version metadata.widgets \
 
 notebooks: $(INSTALLED)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --coalesce-streams $(NOTEBOOKS)
 	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "$(VOLATILE)" $(NOTEBOOKS)
 
+# As root, JupyterLab wants --allow-root.
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_data_and_flow.ipynb
+	@echo "Autosave is off: changes are kept only if you save them (Ctrl+S)."
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --LabApp.app_settings_dir=workflow/lab --LabApp.default_url=/lab/tree/notebooks/01_data_and_flow.ipynb
 
 # Never removes a row or a checkpoint. The clip store goes only if nothing but the demo can have used it.
 DEMO_ONLY = [ -z "$$(find build data -mindepth 1 -maxdepth 1 ! -name demo ! -name store \
@@ -60,8 +79,16 @@ clean:
 	$$(find "$$1" -name row.json | wc -l) finished runs; remove it by hand"' sh {} \; 2>/dev/null || true
 
 # torch goes first: with a torch that satisfies the constraint in place, nothing fetches another.
+# LOCKED=1 also compares every file with its SHA-256, on the one platform of constraints.lock.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+ifdef LOCKED
+	grep '^setuptools==' constraints.lock >.venv/backend.lock
+	$(BIN)/pip install --quiet --require-hashes --no-deps --requirement .venv/backend.lock
+	$(BIN)/pip install --quiet --require-hashes --no-deps --no-build-isolation --requirement constraints.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+else
 	$(BIN)/pip install --quiet $$(grep '^torch==' constraints.txt)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[book,test,workflow]'
+endif
 	touch $(INSTALLED)

@@ -12,15 +12,17 @@ from typing import Any
 import tyro
 
 from hstlib.commands.data import adopt, demo, download, leakage, prepare, shortcuts, store, verify
-from hstlib.commands.models import evaluate, params, train
-from hstlib.commands.output import printable
+from hstlib.commands.models import curves, evaluate, params, train
+from hstlib.commands.output import describe, printable
 from hstlib.commands.plans import compare, plan
-from hstlib.commands.predict import export, predict
+from hstlib.commands.predict import export, predict, stream
+from hstlib.commands.probe import probe
+from hstlib.config import unknown_setting
 from hstlib.options import check_option_names, sentence_of_box
 
 COMMANDS = (
     demo, download, adopt, verify, leakage, shortcuts, prepare, store, params, train, evaluate,
-    predict, export, plan, compare,
+    predict, stream, export, probe, curves, plan, compare,
 )  # fmt: skip
 
 
@@ -35,33 +37,47 @@ def main() -> None:
     """Run a command. An error of the user is reported in one line, without a traceback."""
     from hstlib.training.loop import TrainingError
 
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # None if it was closed
     sys.stdout.reconfigure(errors="backslashreplace")  # the terminal may know fewer characters
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     try:
-        call = _parse({command.__name__: command for command in COMMANDS})
-    except ValueError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        raise SystemExit(2) from error
-    try:
-        call()
-        sys.stdout.flush()
+        _run({command.__name__: command for command in COMMANDS})
     except BrokenPipeError:  # the reader of the output has ended, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("stopped by SIGINT", file=sys.stderr)
+        raise SystemExit(130) from None
     except (ValueError, OSError, TrainingError) as error:
-        raise SystemExit(f"error: {printable(str(error))}") from error
+        raise SystemExit(f"error: {printable(describe(error))}") from error
+
+
+def _run(commands: dict[str, Callable[..., None]]) -> None:
+    """Parse this process's arguments, run the command and flush its output."""
+    try:
+        try:
+            call = _parse(commands)
+        except ValueError as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            raise SystemExit(2) from error
+        call()
+    finally:  # after the help too, which ends with SystemExit
+        sys.stdout.flush()
 
 
 def _parse(commands: dict[str, Callable[..., None]]) -> Callable[[], None]:
     """Return the command of this process's arguments, to be called without arguments.
 
     Raises:
-        ValueError: If an option is unknown or missing, or has a wrong value.
+        ValueError: If the command is unknown, or an option is unknown, missing or wrong.
     """
-    if sys.argv[1:] and sys.argv[1] in commands:
-        check_option_names(commands[sys.argv[1]], sys.argv[2:])
+    name = next(iter(sys.argv[1:]), "-")
+    if name in commands:
+        check_option_names(commands[name], sys.argv[2:])
+    elif not name.startswith("-"):
+        raise ValueError(unknown_setting(name, commands).replace("setting", "command", 1))
     with redirect_stderr(StringIO()) as box:
         try:
             return tyro.extras.subcommand_cli_from_dict(

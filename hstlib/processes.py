@@ -15,6 +15,8 @@ from pebble import ProcessExpired, ProcessPool
 
 from hstlib.files import REMEDY
 
+MAX_BREAKS = 3
+"""How often in a row all workers may be killed before an item is done."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -55,27 +57,66 @@ def map_in_processes(
         twice.
 
     Raises:
+        ValueError: If the number of processes is below 1.
         RuntimeError: If worker processes cannot start. An exception that the function raises is
             raised here.
+        OSError: If all workers are killed several times in a row.
     """
-    if not items:
-        return
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; use 1 or more")
     workers = min(workers or os.cpu_count() or 1, len(items))
     waiting = deque((item, 1) for item in items)
+    breaks = 0
+    while waiting:
+        try:
+            with _process_pool(workers) as pool:
+                for result in _map_in_pool(pool, function, waiting, 2 * workers, seconds):
+                    breaks = 0
+                    yield result
+        except BrokenProcessPool as error:  # a worker was killed while it had no item
+            breaks += 1
+            if breaks == MAX_BREAKS:
+                raise OSError(
+                    "worker processes were killed again and again, perhaps for lack of memory; "
+                    "use fewer workers"
+                ) from error
+
+
+def _map_in_pool(
+    pool: ProcessPool,
+    function: Callable[[Item], Result],
+    waiting: deque[tuple[Item, int]],
+    limit: int,
+    seconds: float | None,
+) -> Iterator[tuple[Item, Result | WorkerError]]:
+    """Apply a function to the waiting items; if the pool breaks, all that are not done wait."""
     running: dict[Future, tuple[Item, int]] = {}
-    with _process_pool(workers) as pool:
+    try:
         while waiting or running:
             # Few at a time: if the pool breaks, tasks that wait for its full pipe never complete.
-            while waiting and len(running) < 2 * workers:
-                item, attempt = waiting.popleft()
-                running[pool.schedule(function, [item], timeout=seconds)] = item, attempt
+            while waiting and len(running) < limit:
+                item, _ = waiting[0]
+                running[_schedule(pool, function, item, seconds)] = waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                item, attempt = running.pop(future)
+                item, attempt = running[future]
                 outcome = _outcome(future, item)
+                del running[future]
                 if isinstance(outcome, WorkerError) and attempt == 1:
                     waiting.appendleft((item, 2))
                 else:
                     yield item, outcome
+    except BrokenProcessPool:
+        waiting.extendleft(running.values())
+        raise
+
+
+def _schedule(
+    pool: ProcessPool, function: Callable[[Item], Result], item: Item, seconds: float | None
+) -> Future:
+    try:
+        return pool.schedule(function, [item], timeout=seconds)
+    except RuntimeError as error:  # the pool broke since the last result
+        raise BrokenProcessPool from error
 
 
 def _outcome(future: Future, item: Item) -> Result | WorkerError:
@@ -93,10 +134,12 @@ def _process_pool(workers: int) -> Iterator[ProcessPool]:
     spawn = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
     pool = ProcessPool(workers, initializer=_start_worker, context=spawn)
     try:
-        pool.schedule(os.getpid).result()  # fails at once if workers cannot start
+        try:
+            pool.schedule(os.getpid).result()  # fails at once if workers cannot start
+        except BrokenProcessPool:
+            message = f"worker processes cannot start or were killed; {REMEDY}"
+            raise RuntimeError(message) from None
         yield pool
-    except BrokenProcessPool:
-        raise RuntimeError(f"worker processes cannot start or were killed; {REMEDY}") from None
     finally:
         pool.stop()
         pool.join()

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 VERBS = (
     "demo download adopt verify leakage shortcuts prepare store params train evaluate predict "
-    "export plan compare"
+    "stream export probe curves plan compare"
 ).split()
 
 
@@ -41,7 +41,7 @@ def test_help_describes_every_setting(cli, capsys, verb, settings):
         cli(verb, "--help")
     shown = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
     for name, field in settings.model_fields.items():
-        assert f" --{name.replace('_', '-')}" in shown
+        assert f" --{name.rstrip('_').replace('_', '-')}" in shown
         assert " ".join(field.description.replace("``", "").split()) in shown
     assert "--device {auto,cpu,cuda}" in shown or verb == "prepare"
 
@@ -88,7 +88,8 @@ def test_an_unknown_setting_is_refused(cli, capsys, arguments, message):
         (["leakage", "hmdb51", "--protocol", "x"], "invalid choice 'x' for argument '--protocol'."),
         (["prepare", "nope"], "invalid choice 'nope' for argument 'dataset'. Expected one of ('hm"),
         (["predict"], "Missing from python -m hstlib predict: --checkpoint"),
-        (["foo"], "Unrecognized options: foo; see "),
+        (["trian"], "unknown command 'trian'; did you mean 'train'?"),
+        (["foo"], "unknown command 'foo'; use one of adopt, compare, "),
         ([], "Expected one of {demo, download, "),
     ],
     ids=str,
@@ -221,18 +222,19 @@ def test_a_loss_that_is_not_finite_is_one_line(cli, class_folders, in_its_data_r
 
 
 def test_train_writes_a_row(cli, class_folders, in_its_data_root, tmp_path):
-    lines = cli(
+    line, _ = cli(
         "train", "--dataset", "folder", "--data-dir", class_folders, "--model", "c3d",
         "--backbone", "demo", "--epochs", 1, "--batch-size", 4, "--seed", 2,
         "--device", "cpu", "--size", 16, "--clips-per-video", 2, "--results", tmp_path,
     )  # fmt: skip
     (row,) = load_rows(tmp_path)
     assert row.run_id == "moves-c3d-demo-s1-seed2"
-    assert lines == [f"{row.run_id}: test top-1 {row.test['top1']:.4f} of 4 videos"]
+    assert line == f"{row.run_id}: test top-1 {row.test['top1']:.4f} of 4 videos"
 
 
 def test_evaluate_prints_the_numbers_of_the_row(cli, finished_run, in_its_data_root):
-    lines = cli("evaluate", finished_run.checkpoint)
+    *lines, without_network = cli("evaluate", finished_run.checkpoint)
+    assert without_network.startswith("without a network: not measured; run `python -m hstlib sh")
     assert lines == [f"{name} {value:.4g}" for name, value in finished_run.row.test.items()]
 
 
@@ -241,10 +243,8 @@ def test_evaluate_refuses_other_classes(
 ):
     for group in range(3):
         video_file(tmp_path / "other" / "up" / f"seq{group}_0.avi", moving(seed=group))
-    message = one_line_error(
-        cli, "evaluate", finished_run.checkpoint, "--data-dir", tmp_path / "other"
-    )
-    assert "was trained on classes ['left', 'right']" in message
+    message = one_line_error(cli, "evaluate", finished_run.checkpoint, "--on", tmp_path / "other")
+    assert "the model has none of its classes up; those of the model are left, right" in message
 
 
 def test_predict_prints_a_line_per_video(cli, finished_run, class_folders):
@@ -347,7 +347,28 @@ def test_log_lines_are_printed_without_control_characters():
     assert done.stderr.rstrip().endswith(r"left out: a\x1b[2J"), done.stderr
 
 
-def test_a_reader_that_ends_early_is_no_error():
-    command = f"'{sys.executable}' -m hstlib params | true"
+@pytest.mark.parametrize("call", ["params | true", "train --help | true", "train --help >&-"])
+def test_an_output_that_nobody_reads_is_no_error(call):
+    command = f"'{sys.executable}' -m hstlib {call}"
     done = subprocess.run(["sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True)
-    assert done.stderr == ""
+    assert done.stderr == "" and done.returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_an_output_that_cannot_be_written_is_one_line():
+    command = f"'{sys.executable}' -m hstlib train --help >/dev/full"
+    done = subprocess.run(["sh", "-c", command], cwd=CHECKOUT, capture_output=True, text=True)
+    assert done.returncode == 1
+    expected = "error: no space left on device; make room, or name a place on another disk\n"
+    assert done.stderr == expected
+
+
+def test_ctrl_c_ends_a_command_in_one_line(cli, capsys, inline_pool, monkeypatch):
+    def interrupted(clip):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hstlib.data.demo.draw_clip", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        cli("demo")
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped by SIGINT"

@@ -3,6 +3,7 @@ import hashlib
 import io
 import logging
 import os
+import random
 import re
 import shutil
 import signal
@@ -1064,6 +1065,31 @@ def test_an_encrypted_zip_is_refused(unpacked):
         locked[at] |= 1
     with pytest.raises(ValueError, match="cannot be unpacked: .* encrypted"):
         unpacked(bytes(locked))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_damaged_content_of_every_method_is_refused(unpacked, method):
+    damaged = bytearray(make_zip({"a.avi": random.Random(0).randbytes(5000)}, method))
+    start = damaged.index(b"a.avi") + 60
+    damaged[start : start + 800] = bytes(800)
+    with pytest.raises(ValueError, match="archive: cannot be unpacked: .*; use another archive"):
+        unpacked(bytes(damaged))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x" * 300 + ".avi", "File name too long, 'xxx"),
+        ("d/" * 5000 + "a.avi", "File name too long"),
+        ("Run/b.avi/c.avi", "File exists"),
+        ("Run/b.avi/d/c.avi", "Not a directory"),
+    ],
+    ids=["name", "path", "folder", "folders"],
+)
+def test_names_that_cannot_be_stored_are_refused(unpacked, name, reason):
+    with pytest.raises(ValueError, match=f"archive: cannot be unpacked: {reason}") as error:
+        unpacked(make_zip(CLASSES | {name: b"x"}))
+    assert len(str(error.value)) < 300
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

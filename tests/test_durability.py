@@ -2,19 +2,24 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import torch
 from test_resume import command, epochs
-from test_train import Clips, Net, settings
+from test_train import Clips, Net, settings, weights
 
+from hstlib.config import ClipConfig
+from hstlib.data.cache import check_stores
+from hstlib.data.store import prepare_store
 from hstlib.files import UNFINISHED
 from hstlib.training.experiment import run_experiment
 from hstlib.training.loop import train
@@ -64,97 +69,168 @@ def test_what_killed_processes_left_is_swept_at_the_next_start(
     assert {path.stat().st_mode & 0o777 for path in folder.glob("*.*")} == {0o644}
 
 
-WRITER = """
+TRAINING = """
 import sys
 from pathlib import Path
-import torch
 sys.path.insert(0, sys.argv[2])
-from test_train import Clips, Net, settings
-from hstlib.training.loop import train
+from test_durability import train_for
 from hstlib.training.sealed import save_sealed
 from hstlib.files import complete
 
 folder = Path(sys.argv[1])
-for epochs in range(1, 99):
-    model = Net()
-    train(model, Clips(), settings(epochs=epochs), folder=folder / "run")
+for epochs in range(1, 999):
+    model = train_for(epochs, folder / "run")
     save_sealed(folder / f"{epochs}.safetensors", model.state_dict(), {"epochs": epochs})
     with complete(folder / f"{epochs}.json") as unfinished:
         unfinished.write_text(str(epochs))
     print(epochs, flush=True)
-    sys.stdin.readline()
+"""
+PREPARING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import hstlib.data.shards
+from conftest import map_here
+from test_durability import prepare_nth
+
+hstlib.data.shards.map_in_processes = map_here
+for number in range(1, 99):
+    prepare_nth(number, Path(sys.argv[3]), Path(sys.argv[1]))
+    print(number, flush=True)
 """
 
 
+def train_for(epochs: int, folder: Path | None = None) -> Net:
+    torch.manual_seed(7)
+    model = Net()
+    train(model, Clips(), settings(epochs=epochs), folder=folder)
+    return model
+
+
+def prepare_nth(number: int, videos: Path, stores: Path) -> None:
+    clip = ClipConfig(size=16, clips_per_video=1, fps=10 + number / 8)
+    prepare_store(sorted(videos.rglob("*.avi")), clip, stores)
+
+
 @pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
-    """A small ext4 file system in a file, ``<folder>.img``, mounted at a folder."""
-    needed = ("mkfs.ext4", "mount", "umount")
+def disk(request, tmp_path) -> Iterator[Path]:
+    """A small file system in a file, ``<folder>.img``, mounted at a folder."""
+    needed = (f"mkfs.{request.param}", "mount", "umount")
     if os.geteuid() != 0 or not all(map(shutil.which, needed)):
         pytest.skip(f"needs root and {', '.join(needed)}")
     folder, image = tmp_path / "disk", tmp_path / "disk.img"
     folder.mkdir()
     with image.open("wb") as file:
-        file.truncate(48 << 20)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+        file.truncate(300 << 20)  # xfs takes no less
+    subprocess.run([f"mkfs.{request.param}", "-q", image], check=True)
     with mounted(image, folder):
         yield folder
 
 
-class mounted:  # noqa: N801, it is used as a function
-    def __init__(self, image: Path, folder: Path):
-        self.image, self.folder = image, folder
+@contextmanager
+def mounted(image: Path, folder: Path) -> Iterator[None]:
+    with image.open("rb") as file:  # the copy of an xfs has the same UUID as the mounted original
+        options = "loop,nouuid" if file.read(4) == b"XFSB" else "loop"
+    mount = ["mount", "-o", options, image, folder]
+    done = subprocess.run(mount, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot mount a loop device: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
-    def __enter__(self) -> None:
-        made = subprocess.run(
-            ["mount", "-o", "loop", self.image, self.folder], capture_output=True, text=True
-        )
-        if made.returncode:
-            pytest.skip(f"cannot mount a loop device: {made.stderr.strip()}")
 
-    def __exit__(self, *_) -> None:
-        subprocess.run(["umount", "-l", self.folder], check=True)
+EACH_DISK = [
+    ("ext4", 3),
+    pytest.param("ext4", 20, marks=pytest.mark.slow),
+    pytest.param("xfs", 20, marks=pytest.mark.slow),
+]
 
 
-@pytest.mark.parametrize("cuts", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_power_cut_loses_nothing_that_was_reported(disk, tmp_path, cuts):
-    """The image is copied as the disk has it: what is only in memory is not in the copy."""
-    arguments = [sys.executable, "-c", WRITER, str(disk), str(Path(__file__).parent)]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(arguments, stdin=pipe, stdout=pipe, text=True) as writer:
-        for _ in range(cuts):
-            done = int(writer.stdout.readline())
-            after, copy = tmp_path / f"after{done}", tmp_path / f"{done}.img"
-            copy_of_the_disk(disk.with_suffix(".img"), copy)
-            writer.stdin.write("\n")
-            writer.stdin.flush()
-            after.mkdir()
-            with mounted(copy, after):
-                check_all_is_there(after, done)
-            copy.unlink()
-        writer.kill()
+@pytest.mark.parametrize(("disk", "cuts"), EACH_DISK, indirect=["disk"])
+def test_a_power_cut_in_training_loses_nothing_that_was_reported(disk, tmp_path, cuts):
+    for folder, done in power_cuts(TRAINING, disk, tmp_path, cuts):
+        for number in range(1, done + 1):
+            assert json.loads((folder / f"{number}.json").read_text()) == number
+            metadata, _, _ = load_sealed(folder / f"{number}.safetensors")
+            assert metadata == {"epochs": number}
+        states = [path for name in (STATE, PREVIOUS) if (path := folder / "run" / name).is_file()]
+        assert len(load_sealed(states[0])[0]["records"]) >= done
+        resumed = train_for(done + 2, folder / "run")
+        assert torch.equal(weights(resumed), weights(train_for(done + 2)))
+        assert len((folder / "run" / "epochs.jsonl").read_text().splitlines()) == done + 2
+
+
+@pytest.mark.parametrize(("disk", "cuts"), EACH_DISK, indirect=["disk"])
+def test_a_power_cut_while_clips_are_prepared_loses_no_finished_store(
+    disk, tmp_path, cuts, class_folders, inline_pool, monkeypatch
+):
+    whole, prepared = tmp_path / "whole", 0
+    for folder, done in power_cuts(PREPARING, disk, tmp_path, cuts, str(class_folders)):
+        assert not list(check_stores(folder))
+        while prepared < done + 1:
+            prepared += 1
+            prepare_nth(prepared, class_folders, whole)
+        with monkeypatch.context() as patch:
+            patch.setattr("hstlib.data.shards.cut_clips", lambda *_: pytest.fail("lost"))
+            for number in range(1, done + 1):
+                prepare_nth(number, class_folders, folder)
+        prepare_nth(done + 1, class_folders, folder)
+        assert contents(folder) == contents(whole)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.glob("[!l]*/[!.]*/**/*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def power_cuts(
+    script: str, disk: Path, scratch: Path, cuts: int, *arguments: str
+) -> Iterator[tuple[Path, int]]:
+    """Run a script that writes to a disk, and cut the power right after a report or at random.
+
+    The image is copied as the disk has it: what is only in memory is not in the copy.
+
+    Yields:
+        The folder where the copy is mounted, and how much the script had reported as done.
+    """
+    said, copy, rng = scratch / "said", scratch / "copy.img", random.Random(0)
+    command = [sys.executable, "-c", script, str(disk), str(Path(__file__).parent), *arguments]
+    with said.open("w") as out, subprocess.Popen(command, stdout=out) as writer:
+        try:
+            for number in range(cuts):
+                reported = said.read_text()
+                writer.send_signal(signal.SIGCONT)
+                while said.read_text() == reported:
+                    assert writer.poll() is None
+                    time.sleep(0.001)
+                time.sleep(rng.random() * 0.5 if number % 2 else 0)
+                writer.send_signal(signal.SIGSTOP)
+                copy_of_the_disk(disk.with_suffix(".img"), copy)
+                after = scratch / f"after{number}"
+                after.mkdir()
+                with mounted(copy, after):
+                    yield after, len(said.read_text().splitlines())
+        finally:
+            writer.kill()
 
 
 def copy_of_the_disk(image: Path, copy: Path) -> None:
     """Copy the blocks that have reached the image, past the memory of the mounted file system."""
+    copy.unlink(missing_ok=True)
     dd = ["dd", f"if={image}", f"of={copy}", "bs=1M", "iflag=direct", "conv=sparse", "status=none"]
     subprocess.run(dd, check=True)
 
 
-def check_all_is_there(folder: Path, done: int) -> None:
-    for number in range(1, done + 1):
-        assert json.loads((folder / f"{number}.json").read_text()) == number
-        metadata, _, _ = load_sealed(folder / f"{number}.safetensors")
-        assert metadata == {"epochs": number}
-    assert len(load_sealed(folder / "run" / STATE)[0]["records"]) == done
-    assert len((folder / "run" / "epochs.jsonl").read_text().splitlines()) == done
-
-
+@pytest.mark.parametrize("disk", ["ext4"], indirect=True)
 def test_a_full_disk_keeps_the_last_state(disk):
     train(Net(), Clips(), settings(epochs=2), folder=disk / "run")
-    with (disk / "rest").open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
+    with (disk / "rest").open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
     with pytest.raises(OSError, match="No space left"):
         train(Net(), Clips(), settings(epochs=4), folder=disk / "run")
     assert not list(disk.glob(f"run/.*{UNFINISHED}"))

@@ -37,7 +37,8 @@ def fail(tmp_path, monkeypatch):
 def children() -> set[str]:
     listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
     processes = {child for file in listed for child in file.read_text().split()}
-    return {p for p in processes if "tracker" not in Path(f"/proc/{p}/cmdline").read_text()}
+    tracker = "multiprocessing.resource_tracker"
+    return {p for p in processes if tracker not in Path(f"/proc/{p}/cmdline").read_text()}
 
 
 def test_a_crash_or_time_out_costs_its_own_item_only(fail):
@@ -51,6 +52,23 @@ def test_a_crash_or_time_out_costs_its_own_item_only(fail):
     assert [outcomes[item] for item in "abcdefghijkl"] == list("ABCDEFGHIJKL")
     assert str(errors["crash"]) == "crash: its worker process crashed (exit code -6)"
     assert (errors["crash"].exit_code, errors["hang"].exit_code) == (-signal.SIGABRT, None)
+
+
+def kill_workers(before: set[str]) -> None:
+    time.sleep(0.5)  # they have done what they were given, so they are idle
+    workers = children() - before
+    assert len(workers) == 2
+    for process in workers:
+        os.kill(int(process), signal.SIGKILL)
+
+
+def test_idle_workers_that_are_killed_are_replaced(fail):
+    before, outcomes = children(), []
+    for result in map_in_processes(fail, "abcdefghijkl", 2):
+        if not outcomes:
+            kill_workers(before)
+        outcomes.append(result)
+    assert sorted(outcomes) == [(item, item.upper()) for item in "abcdefghijkl"]
 
 
 def test_an_exception_is_raised_and_ends_the_workers(fail):

@@ -206,7 +206,7 @@ def test_finished_runs_outlive_every_change_and_every_failure(tmp_path):
 def test_no_value_of_a_plan_runs_in_the_shell(tmp_path):
     place = "some/my clips$(touch PWNED);`touch PWNED`'"
     corpora = [{"dataset": "folder", "data_dir": place, "backbone": "demo"}]
-    checkout = Checkout(tmp_path / "a checkout", corpora=corpora, build="build/my plan")
+    checkout = Checkout(tmp_path / "it's a $(x)", corpora=corpora, build="build/my plan")
     (checkout.root / "build").mkdir()
     bystander = checkout.root / "plan"
     bystander.mkdir()
@@ -257,8 +257,9 @@ def test_clean_removes_the_clips_of_the_demo(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["site", "lab", "book"])
-def test_make_works_in_a_folder_with_a_space(tmp_path, target):
-    folder = tmp_path / "b 1" / "my book"
+@pytest.mark.parametrize("name", ["b 1", """it's "b" $(1)`x`"""])
+def test_make_works_in_a_folder_with_an_odd_name(tmp_path, target, name):
+    folder = tmp_path / name / "my book"
     programs = folder / ".venv" / "bin"
     programs.mkdir(parents=True)
     for name in ("pyproject.toml", "constraints.txt"):
@@ -269,3 +270,11 @@ def test_make_works_in_a_folder_with_a_space(tmp_path, target):
     (folder / ".venv/.installed").touch()
     said = make(folder, target)
     assert "called " in said and f"in {folder}\n" in said
+
+
+def test_an_audit_without_the_database_says_that_nothing_was_checked(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    call = ["make", "audit", "OSV=https://localhost:9"]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and not (tmp_path / ".venv").exists()
+    assert done.stderr.startswith("audit: https://localhost:9 cannot be reached from here, so no v")

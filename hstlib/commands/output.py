@@ -1,10 +1,33 @@
 """Print lines that hold names from anywhere: of files, of classes, in a checkpoint."""
 
+import errno
+import os
 import sys
 import unicodedata
 
 HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories of characters that move a terminal's cursor, hide or cannot be written."""
+
+REMEDIES = {
+    errno.EACCES: "choose a place that you may read and write",
+    errno.EPERM: "choose a place that you may read and write",
+    errno.EROFS: "choose a place that can be written to",
+    errno.ENOENT: "create it, or name another place",
+    errno.EEXIST: "name another place",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "name a file in a folder",
+    errno.ENOSPC: "make room, or name a place on another disk",
+}
+"""What helps against an error of the system."""
+
+
+def describe(error: Exception) -> str:
+    """Return the message of an error; for one of the system, the file, the reason and a remedy."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    file, remedy = error.filename2 or error.filename, REMEDIES.get(error.errno, "")
+    place = f"{os.fsdecode(file)}: " if isinstance(file, str | bytes | os.PathLike) else ""
+    return f"{place}{error.strerror.lower()}{remedy and f'; {remedy}'}"
 
 
 def say(*lines: object, to_errors: bool = False) -> None:

@@ -221,4 +221,4 @@ def compare(results: Positional[Path]) -> None:
         for table in (comparison.models, comparison.differences):
             if len(table):
                 say(*table.to_string().split("\n"), "")
-        say(*(f"left out: {line}" for line in comparison.left_out))
+        say(*comparison.no_network, *(f"left out: {line}" for line in comparison.left_out))

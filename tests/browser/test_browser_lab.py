@@ -1,0 +1,151 @@
+"""JupyterLab as `make lab` opens it: notebooks run, links lead on, and stored outputs stay."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = ("03_spatial_attention", "09_results")
+NOTEBOOKS = [
+    pytest.param(path.name, marks=() if path.stem in QUICK else pytest.mark.slow, id=path.stem)
+    for path in sorted(ROOT.glob("notebooks/*.ipynb"))
+]
+SAVE_EVERY_SECOND = {"autosaveInterval": 1}
+TOKEN = "token"
+RUN_ALL = """() => {
+    window.finished = null;
+    jupyterapp.shell.currentWidget.sessionContext.ready
+        .then(() => jupyterapp.commands.execute("notebook:run-all-cells"))
+        .then((ran) => { window.finished = ran ? "ran" : "a cell failed"; },
+              (error) => { window.finished = String(error); });
+}"""
+SHOW_LAST_CELL = """() => {
+    const {content} = jupyterapp.shell.currentWidget;
+    content.activeCellIndex = content.widgets.length - 1;
+    return content.scrollToItem(content.activeCellIndex);
+}"""
+
+
+@dataclass
+class Lab:
+    """A running JupyterLab: its address, its folder, and a page of the browser."""
+
+    address: str
+    folder: Path
+    page: Page
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.address}/lab/tree/{path}?token={TOKEN}&reset")
+        self.page.locator(".jp-Notebook:visible, .jp-MarkdownViewer:visible").first.wait_for()
+
+    def run_all(self, seconds: int) -> None:
+        """Run all cells of the open notebook, once its kernel is ready."""
+        self.page.evaluate(RUN_ALL)
+        self.page.wait_for_function("() => window.finished", timeout=1000 * seconds)
+        assert self.page.evaluate("() => window.finished") == "ran"
+
+
+def recipe() -> list[str]:
+    """The words of the command in `make lab`."""
+    done = subprocess.run(
+        ["make", "--dry-run", "lab"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    (line,) = [line for line in done.stdout.splitlines() if "jupyter lab" in line]
+    return line.split()
+
+
+@contextmanager
+def started(browser: Browser, folder: Path, settings: dict) -> Iterator[Lab]:
+    """Run JupyterLab on a copy of the chapters, for a user with settings of documents."""
+    for name in ("notebooks", "book", "workflow"):
+        ignored = shutil.ignore_patterns("_build", ".*")
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
+    plugin = folder / "user/@jupyterlab/docmanager-extension/plugin.jupyterlab-settings"
+    plugin.parent.mkdir(parents=True)
+    plugin.write_text(json.dumps(settings))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program, *arguments = recipe()
+    arguments += ["--no-browser", "--expose-app-in-browser"]
+    arguments += [f"--port={port}", f"--IdentityProvider.token={TOKEN}"]
+    environment = os.environ | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "user")}
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [ROOT / program, *arguments], cwd=folder, env=environment, stdout=log, stderr=log
+        )
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(60_000)
+    try:
+        wait_until(lambda: answers(port), lambda: process.poll() is None, folder / "log.txt")
+        yield Lab(f"http://127.0.0.1:{port}", folder, page)
+    finally:
+        page.close()
+        process.terminate()
+        process.wait(60)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(condition: Callable[[], bool], lives: Callable[[], bool], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert lives() and time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def lab(browser, tmp_path_factory) -> Iterator[Lab]:
+    with started(browser, tmp_path_factory.mktemp("lab"), SAVE_EVERY_SECOND) as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_run_all_finishes_and_does_not_touch_the_file(lab, name):
+    path = lab.folder / "notebooks" / name
+    before = path.read_bytes()
+    lab.open(f"notebooks/{name}")
+    lab.run_all(seconds=600)
+    assert lab.page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+    time.sleep(3)
+    assert path.read_bytes() == before
+
+
+def test_a_link_of_a_chapter_opens_the_page_that_it_names(lab):
+    lab.open("notebooks/03_spatial_attention.ipynb")
+    lab.page.evaluate(SHOW_LAST_CELL)
+    lab.page.locator(".jp-MarkdownCell a", has_text="Hybrid spatial-temporal").last.click()
+    lab.page.wait_for_function(
+        "path => jupyterapp.shell.currentWidget?.context?.path === path",
+        arg="notebooks/04_hybrid_attention.ipynb",
+    )
+
+
+def test_with_autosave_the_file_changes(browser, tmp_path):
+    """The control: what the tests above would see if `make lab` left autosave on."""
+    settings = SAVE_EVERY_SECOND | {"autosave": True}
+    with started(browser, tmp_path, settings) as lab:
+        path = lab.folder / "notebooks/03_spatial_attention.ipynb"
+        before = path.read_bytes()
+        lab.open("notebooks/03_spatial_attention.ipynb")
+        lab.page.locator(".jp-CodeCell .cm-content").first.click()
+        lab.page.keyboard.type("# ")
+        wait_until(lambda: path.read_bytes() != before, lambda: True, tmp_path / "log.txt")
