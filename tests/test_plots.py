@@ -15,6 +15,7 @@ from hstlib.book.plots import (
     evenly,
     flow_to_rgb,
     prediction_figure,
+    show_efficiency,
     show_flow,
     show_frames,
     show_leak,
@@ -159,3 +160,26 @@ def test_shares_lie_end_to_end_and_a_missing_part_is_nothing():
     assert bars == [(0, 25), (0, 0), (25, 75), (0, 100)]
     assert [text.get_text() for text in ax.get_yticklabels()] == ["a", "b"]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["x", "y"]
+
+
+def test_efficiency_has_a_marker_and_an_interval_per_model_and_a_line_per_reference():
+    values = {"HST": (1e5, 30, 20, 40, True), "C3D": (2e5, 25, 15, 35, False)}
+    columns = ["parameters", "top-1", "low", "high", "fitted"]
+    table = pd.DataFrame.from_dict(values, "index", columns=columns)
+    ax = show_efficiency(axes(1)[0], table, "parameters", {"histogram": 12.5})
+    interval, fitted, _, unfitted, line = ax.get_lines()
+    assert interval.get_xydata().tolist() == [[1e5, 20], [1e5, 40]]
+    assert same_color(fitted.get_markerfacecolor(), fitted.get_color())
+    assert same_color(unfitted.get_markerfacecolor(), "white")
+    assert set(line.get_ydata()) == {12.5}
+    assert ax.get_legend_handles_labels()[1] == ["HST", "C3D, not fitted", "histogram, no network"]
+    assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "parameters")
+
+
+def test_a_class_name_is_neither_a_formula_nor_markup(tmp_path, monkeypatch):
+    monkeypatch.setitem(plt.rcParams, "svg.fonttype", "none")
+    frames = np.zeros((16, 24, 32, 3), np.uint8)
+    names = ("<script>alert(1)</script>", r"$\frac$")
+    prediction_figure([Prediction(frames, names[0], 0.5, names[1])]).savefig(tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert "<script>alert" not in drawn and "&lt;script&gt;alert" in drawn and names[1] in drawn

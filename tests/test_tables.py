@@ -1,8 +1,11 @@
 """Tables 2 and 4 from rows made for the test, and what they leave out."""
 
+import re
 import subprocess
+from base64 import b64decode
 
 import numpy as np
+import pandas as pd
 import pytest
 from example_rows import PAPER_RUNS, answers, make_row, paper_settings
 
@@ -10,7 +13,7 @@ from hstlib.book import changes
 from hstlib.book.paper import ALL_TITLES, PAPER_ROWS
 from hstlib.book.selection import OFFICIAL_LISTS, complete_grid
 from hstlib.book.statistics import confidence_interval, hits_by_group
-from hstlib.book.tables import NOT_RUN, comparison_table, demo_table, left_out
+from hstlib.book.tables import NOT_RUN, comparison_table, demo_table, left_out, show_table
 from hstlib.config import TrainConfig
 from hstlib.data.datasets import load_dataset
 from hstlib.training.rows import Row
@@ -282,3 +285,49 @@ def test_models_that_are_not_the_papers_come_last_in_the_demo_table():
 
 def test_demo_table_without_demo_rows_is_empty():
     assert demo_table([make_row()]).empty
+
+
+def example(digits: int | None = None):
+    frame = pd.DataFrame({"class": ["<b>run</b>", "a_b & c"], "top-1 (%)": [0.5, None]})
+    frame["ours"] = ["52.1 [48.0, 56.2]", NOT_RUN]
+    return show_table(frame.set_index("class"), "example", digits)
+
+
+def test_a_table_has_named_columns_text_cells_and_no_index():
+    table = example(2)
+    assert list(table.frame) == ["class", "top-1 (%)", "ours"]
+    assert table.frame.to_numpy().tolist() == [
+        ["<b>run</b>", "0.50", "52.1 [48.0, 56.2]"],
+        ["a_b & c", "", NOT_RUN],
+    ]
+    assert table.numeric == {"top-1 (%)", "ours"}
+
+
+def test_names_of_classes_are_text_and_never_markup():
+    html = example()._repr_html_()
+    assert "&lt;b&gt;run&lt;/b&gt;" in html and "<b>" not in html
+    assert html.count('<th scope="col"') == 3 and html.count('text-align: right">0.5<') == 1
+
+
+def test_the_downloads_hold_the_table():
+    links = re.findall(r'download="([^"]+)" href="data:[^,]+,([^"]+)"', example()._repr_html_())
+    files = {name: b64decode(data).decode() for name, data in links}
+    assert list(files) == ["example.csv", "example.tex"]
+    assert files["example.csv"].splitlines()[1] == '<b>run</b>,0.5,"52.1 [48.0, 56.2]"'
+    assert r"a\_b \& c &  & not run \\" in files["example.tex"]
+
+
+def test_the_same_table_is_the_same_text():
+    assert example()._repr_html_() == example()._repr_html_() and repr(example()) == repr(example())
+
+
+def test_names_of_several_levels_are_joined_and_missing_ones_refused():
+    columns = pd.MultiIndex.from_tuples([("top-1", "mean"), ("runs", "")])
+    assert list(show_table(pd.DataFrame([[1, 2]], columns=columns), "t").frame) == [
+        "top-1, mean",
+        "runs",
+    ]
+    with pytest.raises(ValueError, match="index has no name; use rename_axis"):
+        show_table(pd.DataFrame({"a": [1]}, index=["x"]), "t")
+    with pytest.raises(ValueError, match="names that are all different"):
+        show_table(pd.DataFrame([[1, 2]], columns=["a", "a"]), "t")

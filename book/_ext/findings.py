@@ -1,6 +1,7 @@
-"""Directive ``findings``: what the paper claims and what was found, made of stored results."""
+"""Directives ``findings`` and ``outcome``: what was found, in sentences made of stored results."""
 
 import io
+from functools import cache
 
 import matplotlib.pyplot as plt
 from docutils import nodes
@@ -8,7 +9,13 @@ from sphinx.util.docutils import SphinxDirective
 
 from hstlib.book.findings import Evidence, sentences
 from hstlib.book.plots import show_leak
+from hstlib.book.specification import describe_change
+from hstlib.book.study import differences_from_hst
 from hstlib.config import project_root
+from hstlib.model.readings import READINGS
+from hstlib.training.rows import load_rows
+
+TRAINED = "results/published/readings"
 
 CAPTION = (
     "Top-1 on J-HMDB, real clips of HMDB51, of networks and of what needs no network: the same "
@@ -30,6 +37,39 @@ class Findings(SphinxDirective):
         return [nodes.enumerated_list("", *items, enumtype="arabic"), picture]
 
 
+class Outcome(SphinxDirective):
+    """Say what came out of each reading that it names: a reading of the paper or an ablation."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return a list; a reading that the library does not have stops the build."""
+        items = []
+        for name in " ".join(self.content).split():
+            if name not in READINGS:
+                raise self.error(f"{name} is no reading; use some of {[*READINGS]}")
+            text = nodes.Text(f": {_outcomes()[name]}.")
+            text = nodes.paragraph("", "", nodes.literal("", name), text)
+            items.append(nodes.list_item("", text))
+        return [nodes.paragraph("", "", nodes.strong("", "What came out.")), _bullets(items)]
+
+
+def _bullets(items: list[nodes.Node]) -> nodes.Node:
+    return nodes.bullet_list("", *items, bullet="*")
+
+
+@cache
+def _outcomes() -> dict[str, str]:
+    """Return what came out of each trained reading, on UT-Interaction and on J-HMDB."""
+    root = project_root()
+    rows = load_rows(root / TRAINED)
+    said = {name: [describe_change(name, rows)] for name in READINGS}
+    for difference in differences_from_hst(Evidence.load(root).runs("jhmdb")):
+        if (first := difference.other.rows[0].config).model == "hst":
+            said[first.reading].append(f"on J-HMDB: {difference.sentence[:-1]}")
+    return {name: "; ".join(texts) for name, texts in said.items()}
+
+
 def _figure(evidence: Evidence) -> str:
     """Return the figure as HTML with its caption; what it shows is its text for screen readers."""
     table = evidence.leak_table()
@@ -43,10 +83,12 @@ def _figure(evidence: Evidence) -> str:
     svg = svg[svg.index("<svg") :].replace(
         "<svg", f'<svg role="img" aria-label="{CAPTION}" style="max-width: 100%; height: auto"', 1
     )
-    return f'<figure style="background: white">{svg}<figcaption>{CAPTION}</figcaption></figure>'
+    caption = f'<figcaption style="color: black">{CAPTION}</figcaption>'
+    return f'<figure style="background: white">{svg}{caption}</figure>'
 
 
 def setup(app):
     """Register with Sphinx."""
     app.add_directive("findings", Findings)
+    app.add_directive("outcome", Outcome)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

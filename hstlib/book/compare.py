@@ -16,6 +16,7 @@ from hstlib.book.statistics import ALPHA, Interval, confidence_interval, hits_by
 from hstlib.book.study import FITTED, training_top1
 from hstlib.book.tables import describe_code, describe_splits, paired_difference
 from hstlib.config import TrainConfig
+from hstlib.data.reports import best_shortcut
 from hstlib.training.identity import SAME_RUN
 from hstlib.training.rows import Row
 
@@ -33,12 +34,14 @@ class Comparison:
         differences: One row for HST and each other model, or for each pair if there is no HST:
             difference with its interval, p-value, the same after Holm's correction for all rows
             with a verdict, and the verdict.
+        no_network: The best shortcut at each split, one line each; none for drawn videos.
         left_out: Rows that were not used, one line each with the reason.
     """
 
     dataset: str
     models: pd.DataFrame
     differences: pd.DataFrame
+    no_network: list[str]
     left_out: list[str]
 
 
@@ -67,7 +70,9 @@ def _compare(dataset: str, rows: Sequence[Row]) -> Comparison:
         runs[title] = chosen
         left_out += incomplete
     models = pd.DataFrame({title: _summarise(of_model) for title, of_model in runs.items()}).T
-    return Comparison(dataset, models, _differences(runs), left_out)
+    best = {row.config.split: best_shortcut(row.config, row.split_id) for row in usable}
+    no_network = [f"split {split}, {line}" for split, line in sorted(best.items()) if line]
+    return Comparison(dataset, models, _differences(runs), no_network, left_out)
 
 
 def _same_lists(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:

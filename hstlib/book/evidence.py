@@ -18,13 +18,9 @@ from hstlib.book.evidence_networks import paper_row
 from hstlib.book.findings import decisions
 from hstlib.book.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAPER_ROWS
 from hstlib.book.selection import paper_rows
-from hstlib.book.statistics import (
-    Interval,
-    compare_models,
-    confidence_interval,
-    hits_by_group,
-)
-from hstlib.book.study import differences_from_hst, training_top1
+from hstlib.book.specification import changes, describe_change
+from hstlib.book.statistics import ALPHA, Interval, confidence_interval, hits_by_group
+from hstlib.book.study import differences_from_hst
 from hstlib.book.tables import NOT_RUN
 from hstlib.book.verdicts import CONTRADICTED, HOLDS, UNCHECKABLE, Finding, decide
 from hstlib.config import project_path
@@ -106,20 +102,13 @@ def ranking() -> Finding:
     return decide(best == ["hst", "hst"], found=", ".join(map(MODEL_TITLES.get, best)))
 
 
-def reading_effect(reading: str, data: str = "folder") -> Finding:
-    """A change of HST was trained until it fitted; its difference from HST decides."""
-    rows = [
-        row
-        for row in published_rows("ablation")
-        if (row.config.dataset, row.config.model) == (data, "hst")
-        and row.config.reading in ("paper", reading)
-    ]
-    compared = compare_models(rows, {data: (data, None)})
-    (difference,) = (c.difference for c in compared if c.difference)
-    steps, fitted = max(row.steps for row in rows), min(map(training_top1, rows))
-    values = {"difference": str(difference), "steps": steps, "training": fitted}
-    values |= {"videos": sum(row.test["videos"] for row in rows if row.config.seed == 0) // 2}
-    return Finding(NOT_RUN, values)
+def reading_effect(reading: str) -> Finding:
+    """With this change, HST is less accurate: what the change replaces adds something."""
+    rows = published_rows("readings")
+    found, values = changes(rows), {"outcome": describe_change(reading, rows)}
+    if reading not in found or found[reading][1] >= ALPHA:
+        return Finding(NOT_RUN, values)
+    return decide(found[reading][0].mean < 0, **values)
 
 
 def fastest_rate(models: list[str], rate: float) -> Finding:

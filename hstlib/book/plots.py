@@ -212,7 +212,8 @@ def shortcut_figure(top1: dict[str, float], title: str) -> Figure:
     ax.bar_label(bars, fmt="%.1f", padding=4, backgroundcolor="white")
     ax.axvline(100 * top1["chance"], color="black", linestyle="--")
     ax.invert_yaxis()
-    ax.set(xlim=(0, 100), xlabel="top-1 (%); dashed: chance", title=title)
+    ax.set(xlim=(0, 100), xlabel="top-1 (%); dashed: chance")
+    ax.set_title(title, parse_math=False)  # it has the name of a folder
     return figure
 
 
@@ -252,8 +253,9 @@ def _show_labelled(ax: Axes, frame: np.ndarray, label: str, colour: str) -> None
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(color=colour, linewidth=3)
-    ax.text(
+    ax.text(  # the name of a class is no formula
         0.03, 0.97, label, transform=ax.transAxes, va="top", fontsize=8, color="white",
+        parse_math=False,
         bbox={"facecolor": colour, "edgecolor": "none", "alpha": 0.85, "pad": 2},
     )  # fmt: skip
 
@@ -296,3 +298,28 @@ def _box_colour(block: Block) -> str:
     if not block.sources:
         return "#eaeef2"
     return "#ddf4ff" if "\n" in block.label else "white"
+
+
+def show_efficiency(ax: Axes, table: pd.DataFrame, size: str, references: dict[str, float]) -> Axes:
+    """Plot top-1 with its interval against the size of a model, beside lines without a network.
+
+    A model that has not fitted its training videos has a hollow marker.
+
+    Args:
+        ax: Axes to draw into.
+        table: One row per model title: a column of sizes, ``top-1``, ``low`` and ``high`` in
+            percent, and ``fitted``.
+        size: Column to plot against, on a logarithmic scale; also the label of the axis.
+        references: Top-1 in percent of what needs no network, by name.
+    """
+    for number, (title, row) in enumerate(table.iterrows()):
+        colour = f"C{number}"
+        ax.plot([row[size]] * 2, [row["low"], row["high"]], color=colour, linewidth=1)
+        label = title if row["fitted"] else f"{title}, not fitted"
+        face = colour if row["fitted"] else "white"
+        ax.plot(row[size], row["top-1"], "o", color=colour, markerfacecolor=face, label=label)
+    for number, (name, top1) in enumerate(references.items()):
+        style = [":", "--", "-."][number % 3]
+        ax.axhline(top1, color="grey", linewidth=0.9, linestyle=style, label=f"{name}, no network")
+    ax.set(xscale="log", xlabel=size, ylabel="top-1 (%)")
+    return ax

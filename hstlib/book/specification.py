@@ -4,10 +4,25 @@ A fractional factorial design combines the free choices of :func:`hstlib.model.r
 so that a few runs tell the effect of every choice apart from those of the others.
 """
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from hstlib.book.statistics import Interval
-from hstlib.model.readings import combinable
+import numpy as np
+
+from hstlib.book.statistics import (
+    ALPHA,
+    Interval,
+    confidence_interval,
+    hits_by_group,
+    holm,
+    largest_alpha,
+    same_videos,
+    t_quantile,
+)
+from hstlib.book.study import Result, results
+from hstlib.model.readings import READINGS, combinable
+from hstlib.training.rows import Row
 
 RUNS = 64
 """Combined readings of the design; the first half is a design of its own."""
@@ -53,7 +68,197 @@ class Effect:
     Attributes:
         reading: Name of the alternative.
         interval: Top-1 with it minus top-1 with the paper's step, in percentage points.
+        corrected: p-value after Holm's correction for all alternatives.
     """
 
     reading: str
     interval: Interval
+    corrected: float
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where the readings of the paper stand against one other model.
+
+    Attributes:
+        title: Title of the other model.
+        other: The other model.
+        ahead: Number of readings with a higher top-1 on the same videos.
+        clearly_ahead: Number of those whose difference Holm's correction for all readings leaves.
+        behind: Number of readings with a lower top-1.
+        clearly_behind: Number of those whose difference the correction leaves.
+    """
+
+    title: str
+    other: Result
+    ahead: int
+    clearly_ahead: int
+    behind: int
+    clearly_behind: int
+
+
+def is_faithful(row: Row) -> bool:
+    """Return whether a run is HST in a reading that the paper's words allow."""
+    names = [] if row.config.reading == "paper" else row.config.reading.split("+")
+    return row.config.model == "hst" and all(READINGS[name].factor for name in names)
+
+
+def curve(rows: Iterable[Row]) -> list[Result]:
+    """Return the faithful readings on their largest complete sets of runs, least accurate first.
+
+    Raises:
+        ValueError: If the runs differ in more than model, reading, rate, split and seed.
+    """
+    found = results(row for row in rows if is_faithful(row))
+    return sorted(found, key=lambda result: result.accuracy.mean)
+
+
+def standings(rows: Sequence[Row]) -> list[Standing]:
+    """Compare every fitted faithful reading with every other fitted model, on the same videos."""
+    readings = comparable(rows)
+    others = [result for result in results(row for row in rows if not is_faithful(row))]
+    return [_stand(readings, other) for other in others if other.fitted]
+
+
+def _stand(readings: Sequence[Result], other: Result) -> Standing:
+    hits = hits_by_group(other.rows)
+    differences = {}
+    for reading in readings:
+        own = hits_by_group(reading.rows)
+        if same_videos(own, hits):
+            differences[reading.title] = confidence_interval(own, hits)
+    corrected = holm({title: d.p_value for title, d in differences.items()})
+    ahead = [title for title, d in differences.items() if d.mean > 0]
+    behind = [title for title, d in differences.items() if d.mean < 0]
+    clear = {title for title, p in corrected.items() if p < ALPHA}
+    return Standing(
+        other.title, other, len(ahead), len(clear & {*ahead}), len(behind), len(clear & {*behind})
+    )
+
+
+def effects(rows: Iterable[Row]) -> list[Effect]:
+    """Estimate what each alternative adds, by least squares over the faithful readings.
+
+    Every run counts the correct answers of each source of test videos. A source's counts are a
+    sum of a constant and of the alternatives that a run takes. The variance of an estimate is that
+    between sources plus that of the residuals between runs; as in
+    :func:`hstlib.book.statistics.confidence_interval`, each is multiplied by the square of its own
+    quantile of Student's t.
+
+    Args:
+        rows: Runs of one data set and protocol. Readings with fewer splits and seeds than HST as
+            built are left out.
+
+    Returns:
+        One effect per alternative; none as long as the readings do not tell all of them apart.
+    """
+    readings = comparable(rows)
+    counts = [hits_by_group(result.rows).sum(0) for result in readings]  # (sources, 2) each
+    taken = [{*result.rows[0].config.reading.split("+")} for result in readings]
+    names = [name for name, reading in READINGS.items() if reading.factor]
+    if len(readings) <= len(names) + 1:
+        return []
+    design_matrix = np.array([[1, *(name in here for name in names)] for here in taken], float)
+    if np.linalg.matrix_rank(design_matrix) < len(names) + 1:
+        return []
+    shares = np.array([count[:, 0] for count in counts]) / counts[0][:, 1].sum()
+    found = {
+        name: _interval(design_matrix, shares, column) for column, name in enumerate(names, start=1)
+    }
+    corrected = holm({name: interval.p_value for name, interval in found.items()})
+    return [Effect(name, interval, corrected[name]) for name, interval in found.items()]
+
+
+def comparable(rows: Iterable[Row]) -> list[Result]:
+    """Return the fitted readings of :func:`curve` with the same test videos as HST as built."""
+    readings = [result for result in curve(rows) if result.fitted]
+    built = [result for result in readings if result.rows[0].config.reading == "paper"]
+    return [
+        result
+        for result in readings
+        if built and same_videos(hits_by_group(result.rows), hits_by_group(built[0].rows))
+    ]
+
+
+def _interval(design_matrix: np.ndarray, shares: np.ndarray, column: int) -> Interval:
+    """Estimate one coefficient of a regression.
+
+    Args:
+        design_matrix: Shape (readings, coefficients).
+        shares: What each source adds to each reading's accuracy, shape (readings, sources).
+        column: Index of the coefficient.
+    """
+    inverse = np.linalg.inv(design_matrix.T @ design_matrix)
+    by_source = (inverse @ design_matrix.T @ shares)[column]
+    sources = len(by_source)
+    mean = float(by_source.sum())
+    between_sources = ((by_source - mean / sources) ** 2).sum() * sources / max(sources - 1, 1)
+    total = shares.sum(1)
+    residuals = total - design_matrix @ (inverse @ design_matrix.T @ total)
+    freedom = design_matrix.shape[0] - design_matrix.shape[1]
+    between_runs = (residuals**2).sum() / max(freedom, 1) * inverse[column, column]
+
+    def half_width(alpha: float) -> float:
+        parts = (between_sources, sources - 1), (between_runs, freedom)
+        return math.sqrt(sum(v * t_quantile(alpha, f) ** 2 if f else math.inf for v, f in parts))
+
+    half = half_width(ALPHA)
+    return Interval(
+        100 * mean, 100 * (mean - half), 100 * (mean + half), largest_alpha(half_width, mean)
+    )
+
+
+def contributions(rows: Iterable[Row]) -> list[tuple[Result, Interval, float]]:
+    """Compare HST as built with each change that the paper's words do not allow.
+
+    Returns:
+        Every change, its top-1 minus that of HST on the same videos, and the p-value of this after
+        Holm's correction for all changes. What has not fitted its training videos is left out.
+    """
+    rows = [row for row in rows if row.config.model == "hst"]
+    found = results(row for row in rows if row.config.reading == "paper" or not is_faithful(row))
+    if not found or found[0].rows[0].config.reading != "paper":
+        return []
+    hst, *others = found
+    compared = [
+        (other, confidence_interval(hits_by_group(other.rows), hits_by_group(hst.rows)))
+        for other in others
+        if other.fitted
+        and hst.fitted
+        and same_videos(hits_by_group(other.rows), hits_by_group(hst.rows))
+    ]
+    corrected = holm({other.title: difference.p_value for other, difference in compared})
+    return [(other, difference, corrected[other.title]) for other, difference in compared]
+
+
+def changes(rows: Sequence[Row]) -> dict[str, tuple[Interval, float]]:
+    """Return what each change of HST adds to top-1, with its corrected p-value, by its name."""
+    found = {effect.reading: (effect.interval, effect.corrected) for effect in effects(rows)}
+    for other, difference, corrected in contributions(rows):
+        found[other.rows[0].config.reading] = difference, corrected
+    return found
+
+
+def describe_change(name: str, rows: Sequence[Row]) -> str:
+    """Say in a clause what came out of a change of HST: a reading or an ablation, by its name."""
+    found = changes(rows)
+    if name not in found:
+        if not any(name in row.config.reading.split("+") for row in rows):
+            return "not trained"
+        if READINGS[name].factor:
+            return "not trained in enough combinations"
+        return "no verdict, as it or HST as built has not fitted its training videos"
+    beside = "HST as built"
+    if READINGS[name].factor:
+        beside = f"the paper's step, over {len(comparable(rows))} combined readings"
+    return f"{_decide(*found[name])} beside {beside}"
+
+
+def _decide(interval: Interval, corrected: float) -> str:
+    verdict = "undecided"
+    if corrected < ALPHA:
+        verdict = "more accurate" if interval.mean > 0 else "less accurate"
+    return (
+        f"{verdict}, {interval.mean:+.1f} points [{interval.low:+.1f}, {interval.high:+.1f}], "
+        f"corrected p {corrected:.2f},"
+    )

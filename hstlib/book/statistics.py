@@ -2,13 +2,12 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from hstlib.book.paper import ALL_TITLES
 from hstlib.training.rows import Row
 
 ModelReading = tuple[str, str]
@@ -45,7 +44,7 @@ class Interval:
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 
-def hits_by_group(rows: Sequence[Row], labels: set[int] | None = None) -> np.ndarray:
+def hits_by_group(rows: Sequence[Row]) -> np.ndarray:
     """Count correct predictions and videos by seed and by source of the test videos.
 
     A source is the group of a video. In the drawn corpora, a film gives its background and colours
@@ -53,7 +52,6 @@ def hits_by_group(rows: Sequence[Row], labels: set[int] | None = None) -> np.nda
 
     Args:
         rows: Runs of one model, with one or more seeds on the same splits.
-        labels: Classes to count. None: all classes.
 
     Returns:
         int64, shape (seeds, sources, 2): correct predictions and videos. Sources of different
@@ -67,11 +65,9 @@ def hits_by_group(rows: Sequence[Row], labels: set[int] | None = None) -> np.nda
         sources = _sources(row)
         counts_by_source = seeds.setdefault(row.config.seed, {})
         for label, prediction, group in row.videos:
-            if labels is None or label in labels:
-                key = row.config.split, sources[group]
-                counts = counts_by_source.setdefault(key, [0, 0])
-                counts[0] += prediction == label
-                counts[1] += 1
+            counts = counts_by_source.setdefault((row.config.split, sources[group]), [0, 0])
+            counts[0] += prediction == label
+            counts[1] += 1
     keys = sorted({key for counts in seeds.values() for key in counts})
     hits = np.array([[seeds[seed].get(key, [0, 0]) for key in keys] for seed in sorted(seeds)])
     if (hits[..., 1] != hits[:1, :, 1]).any():
@@ -164,11 +160,11 @@ class _Spread:
     def half_width(self, alpha: float) -> float:
         """Return half the width of the interval that misses the truth with a probability."""
         if not self.varies:
-            square = _t_quantile(alpha, NORMAL) ** 2
+            square = t_quantile(alpha, NORMAL) ** 2
             unseen = square / (self.sources + square)  # Wilson's bound on what no source shows
             return (1 + abs(self.mean)) * unseen  # sources of the opposite result
         by_source, by_seed, rest = (
-            variance * _t_quantile(alpha, freedom) ** 2 if freedom else 0.0
+            variance * t_quantile(alpha, freedom) ** 2 if freedom else 0.0
             for variance, freedom in self.terms
         )
         return math.sqrt(max(by_source + by_seed - rest, by_source, by_seed))
@@ -177,17 +173,27 @@ class _Spread:
         """Return the number of independent videos whose accuracy would vary as much."""
         if not self.varies:
             return self.sources
-        binomial = _t_quantile(ALPHA, NORMAL) ** 2 * self.mean * (1 - self.mean)
+        binomial = t_quantile(ALPHA, NORMAL) ** 2 * self.mean * (1 - self.mean)
         return binomial / self.half_width(ALPHA) ** 2
 
     def p_value(self) -> float:
-        """Return the largest alpha whose interval reaches 0, by bisection of its logarithm."""
-        low, high = math.log(1e-12), 0.0
-        for _ in range(40):
-            middle = (low + high) / 2
-            reaches = self.half_width(math.exp(middle)) >= abs(self.mean)
-            low, high = (middle, high) if reaches else (low, middle)
-        return math.exp(high)
+        """Return the largest alpha whose interval reaches 0."""
+        return largest_alpha(self.half_width, self.mean)
+
+
+def largest_alpha(half_width: Callable[[float], float], mean: float) -> float:
+    """Return the largest alpha whose interval reaches 0, by bisection of its logarithm.
+
+    Args:
+        half_width: Half the width of the interval that misses the truth with probability alpha.
+        mean: Centre of the interval.
+    """
+    low, high = math.log(1e-12), 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        reaches = half_width(math.exp(middle)) >= abs(mean)
+        low, high = (middle, high) if reaches else (low, middle)
+    return math.exp(high)
 
 
 def _variance(parts: np.ndarray, freedom: int) -> float:
@@ -197,14 +203,14 @@ def _variance(parts: np.ndarray, freedom: int) -> float:
 
 def _wilson(share: float, count: float) -> tuple[float, float]:
     """Return Wilson's interval of a share among a number of independent videos."""
-    square = _t_quantile(ALPHA, NORMAL) ** 2
+    square = t_quantile(ALPHA, NORMAL) ** 2
     centre = (share + square / (2 * count)) / (1 + square / count)
     spread = math.sqrt(square * share * (1 - share) / count + square**2 / (4 * count**2))
     half = spread / (1 + square / count)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def _t_quantile(alpha: float, freedom: float) -> float:
+def t_quantile(alpha: float, freedom: float) -> float:
     """Return the value that a t-distributed variable exceeds, in size, with a probability."""
     values, tails = _t_tails(freedom)
     return float(np.interp(-math.log(alpha), tails, values))
@@ -249,78 +255,3 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[name]))
         adjusted[name] = largest
     return {name: adjusted[name] for name in p_values}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Result of one model on one set of test videos.
-
-    Attributes:
-        name: Title of the model, or name of the reading.
-        column: Title of the set of test videos.
-        accuracy: Top-1, in percent.
-        difference: Top-1 minus that of HST in its default reading, in percentage points. None for
-            that HST itself, and where it was not run.
-        seeds: Number of seeds.
-        sources: Number of sources of test videos.
-    """
-
-    name: str
-    column: str
-    accuracy: Interval
-    difference: Interval | None
-    seeds: int
-    sources: int
-
-
-def compare_models(
-    rows: Sequence[Row], columns: dict[str, tuple[str, set[int] | None]]
-) -> list[Comparison]:
-    """Compare the baselines, and every other reading of HST, with HST in its default reading.
-
-    Args:
-        rows: Finished runs with equal budgets.
-        columns: Sets of test videos by title: a data set, and the labels to count (None: all).
-
-    Returns:
-        HST first, then the baselines, the trunk alone and the other readings, each in the order of
-        ``columns``. Models without runs are left out.
-
-    Raises:
-        ValueError: If two models were not tested on the same videos.
-    """
-    runs: dict[ModelReading, dict[str, list[Row]]] = {}
-    for row in rows:
-        datasets = runs.setdefault((row.config.model, row.config.reading), {})
-        datasets.setdefault(row.config.dataset, []).append(row)
-    hst = runs.get(DEFAULT_HST, {})
-    return [
-        _compare(model, runs[model][dataset], hst.get(dataset), column, labels)
-        for model in sorted(runs, key=_rank)
-        for column, (dataset, labels) in columns.items()
-        if dataset in runs[model]
-    ]
-
-
-def _compare(
-    model: ModelReading,
-    rows: Sequence[Row],
-    hst_rows: Sequence[Row] | None,
-    column: str,
-    labels: set[int] | None,
-) -> Comparison:
-    hits = hits_by_group(rows, labels)
-    title = ALL_TITLES[model[0]] if model[1] == "paper" else model[1].replace("-", " ")
-    difference = None
-    if hst_rows and model != DEFAULT_HST:
-        baseline = hits_by_group(hst_rows, labels)
-        if not same_videos(hits, baseline):
-            raise ValueError(f"{title} and HST were not tested on the same {column} videos")
-        difference = confidence_interval(hits, baseline)
-    return Comparison(title, column, confidence_interval(hits), difference, *hits.shape[:2])
-
-
-def _rank(model: ModelReading) -> tuple:
-    """Return the sort key of a model: HST, baselines, trunk alone, other readings."""
-    _, reading = model
-    return model != DEFAULT_HST, reading != "paper", reading != "trunk-alone", *model

@@ -1,6 +1,10 @@
-"""Tables of results: the paper's numbers beside ours, and our runs on the drawn corpora."""
+"""Tables of results, and how every table of the book is shown."""
 
+import re
+from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 
 import pandas as pd
 
@@ -11,6 +15,104 @@ from hstlib.book.statistics import Interval, confidence_interval, hits_by_group,
 from hstlib.training.rows import Row
 
 NOT_RUN = "not run"
+NUMBER = re.compile(r"^[-+]?[\d.,]+(e[-+]?\d+)?\s*%?(\s*\*)?(\s*[\[(].*)?$")
+"""Text of a cell that is aligned as a number, for example ``52.1 [48.0, 56.2]``."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as notebooks and the site show it, with links to it as CSV and as LaTeX.
+
+    The links contain the files, so they work without a network, a server or a script.
+
+    Attributes:
+        frame: Cells as text, without an index; see :func:`show_table`.
+        name: File name of the downloads, without its ending.
+        numeric: Columns that are aligned to the right.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    numeric: frozenset[str]
+
+    def __repr__(self) -> str:
+        return self.frame.to_string(index=False)
+
+    def _repr_html_(self) -> str:
+        cells = self.frame.to_dict("split")
+        head = "".join(self._cell("th", name, name) for name in cells["columns"])
+        lines = [
+            "".join(map(self._cell, ["td"] * len(row), cells["columns"], row))
+            for row in cells["data"]
+        ]
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+        files = (
+            ("csv", "text/csv", self.frame.to_csv(index=False, lineterminator="\n")),
+            ("tex", "text/plain", self.frame.to_latex(index=False, escape=True)),
+        )
+        links = " ".join(self._link(*file) for file in files)
+        return (
+            f'<div class="table-scroll" role="region" aria-label="Table {escape(self.name)}" '
+            f'tabindex="0">\n<table class="dataframe">\n<thead><tr>{head}</tr></thead>\n'
+            f'<tbody>\n{body}\n</tbody>\n</table>\n</div>\n<p class="table-files">{links}</p>'
+        )
+
+    def _cell(self, tag: str, column: str, text: str) -> str:
+        align = "right" if column in self.numeric else "left"
+        scope = ' scope="col"' if tag == "th" else ""
+        return f'<{tag}{scope} style="text-align: {align}">{escape(text)}</{tag}>'
+
+    def _link(self, ending: str, kind: str, content: str) -> str:
+        data = b64encode(content.encode()).decode()
+        title = {"csv": "CSV", "tex": "LaTeX"}[ending]
+        return (
+            f'<a download="{escape(self.name)}.{ending}" '
+            f'href="data:{kind};charset=utf-8;base64,{data}">{title}</a>'
+        )
+
+
+def show_table(frame: pd.DataFrame, name: str, digits: int | None = None) -> Table:
+    """Make a frame a table of the book.
+
+    An index becomes the first columns, unless it only numbers the rows. Column names of several
+    levels are joined. Missing values are empty.
+
+    Args:
+        frame: Values of any type; every level of an index other than row numbers needs a name.
+        name: File name of the downloads, without its ending.
+        digits: Decimal places of floating-point numbers; None: as many as they need.
+
+    Raises:
+        ValueError: If an index or a column has no name, or two columns have the same.
+    """
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name:
+        if None in frame.index.names:
+            raise ValueError(f"table {name!r}: its index has no name; use rename_axis")
+        frame = frame.reset_index()
+    columns = [", ".join(part for part in map(str, _levels(c)) if part) for c in frame.columns]
+    if "" in columns or len(set(columns)) < len(columns):
+        raise ValueError(f"table {name!r}: columns {columns} need names that are all different")
+    values = [[_as_text(value, digits) for value in frame.iloc[:, i]] for i in range(len(columns))]
+    shown = pd.DataFrame(dict(zip(columns, values, strict=True)), columns=columns, dtype=object)
+    numeric = frozenset(
+        column
+        for column, texts in zip(columns, values, strict=True)
+        if any(texts) and all(NUMBER.match(text) for text in texts if text not in ("", NOT_RUN))
+    )
+    return Table(shown, name, numeric)
+
+
+def _levels(column: object) -> tuple:
+    return column if isinstance(column, tuple) else (column,)
+
+
+def _as_text(value: object, digits: int | None) -> str:
+    """Return a cell as text; missing values are empty."""
+    if value is None or (not isinstance(value, str) and pd.isna(value)):
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}" if digits is None else f"{value:.{digits}f}"
+    return str(value)
 
 
 def comparison_table(table: int, rows: Sequence[Row], parameters: dict[str, int]) -> pd.DataFrame:
@@ -137,7 +239,8 @@ def _summarise_demo(dataset: str, model: str, runs: Sequence[Row]) -> dict[str, 
 
 def _is_default_protocol(row: Row) -> bool:
     """Return whether a run has the default reading of the paper and an official split."""
-    return (row.config.reading, row.config.protocol) == ("paper", "official")
+    same = (row.config.reading, row.config.protocol) == ("paper", "official")
+    return same and not (row.config.limit or row.config.from_)
 
 
 def _mean_top1(rows: Sequence[Row]) -> float:

@@ -1,0 +1,70 @@
+"""The page "Your own clips": every command runs as it is written there, outside of the checkout."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hstlib.data import demo
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "book/own_clips.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """What the page asks for, drawn: two folders of class folders, and a video."""
+    for clip in demo._write_hmdb51(tmp_path / "drawn", 0):
+        name, number = clip.path.parent.name, int(clip.path.name[4:6])
+        if name in ("close", "slide_left", "disc") and number < 6 and clip.path.stem[-1] in "01":
+            demo.draw_clip(clip)
+            owner = "my-clips" if name != "disc" else "other-clips"
+            target = tmp_path / owner / name
+            target.mkdir(parents=True, exist_ok=True)
+            clip.path.rename(target / clip.path.name)
+    shutil.copytree(tmp_path / "my-clips/close", tmp_path / "other-clips/Close")
+    shutil.copy(next((tmp_path / "my-clips/close").iterdir()), tmp_path / "clip.avi")
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    return tmp_path
+
+
+def test_the_commands_of_the_page_run_as_written(folder):
+    python = Path(sys.executable).parent
+    environment = os.environ | {
+        "HST_CACHE": str(folder / "cache"),
+        "PATH": f"{python}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+    def call(*command: str) -> str:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout + done.stderr
+
+    said = call("bash", "-euc", "\n".join(blocks("bash")))
+    for words in (
+        "class folders",
+        "epochs is 3 instead of 2",
+        "HST minus standard R3D",
+        "tensors made anew: head.2.weight, head.2.bias",
+        "warning: the model was trained on",
+    ):
+        assert words in said, said
+    run = folder / "results/my-clips-hst-demo-s1-seed0"
+    assert {"curves.csv", "curves.png", "row.json", "last.safetensors"} <= {*os.listdir(run)}
+    assert (folder / "maps.mp4").stat().st_size > 1000
+    windows = [json.loads(line) for line in said.splitlines() if line.startswith('{"start"')]
+    assert windows and windows[0]["end"] == 1.0
+    (script,) = blocks("python")
+    assert "('close', 'slide_left')" in call(sys.executable, "-c", script)

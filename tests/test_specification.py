@@ -1,0 +1,137 @@
+"""The specification curve: a balanced design, effects of single choices, and what stands above."""
+
+from itertools import combinations, product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from example_rows import make_row
+
+from hstlib.book import specification
+from hstlib.book.specification import (
+    curve,
+    describe_change,
+    design,
+    effects,
+    is_faithful,
+    standings,
+)
+from hstlib.model.readings import READINGS, combinable
+from hstlib.training.plan import planned_runs, read_plan
+from hstlib.training.rows import Row
+
+PLAN = Path(__file__).resolve().parents[1] / "workflow/params/readings.yaml"
+SIMPLE = [names[0] for names in combinable().values() if len(names) == 1]
+
+
+def taken(reading: str) -> set[str]:
+    return set(reading.split("+"))
+
+
+def run(reading: str, correct: int, model: str = "hst", fitted: bool = True) -> Row:
+    """A run that is right about so many of 40 videos, the same number in each of 4 sources."""
+    videos = [(0, int(number // 4 >= correct // 4), number % 4) for number in range(40)]
+    return make_row(
+        correct / 40, videos=videos, model=model, reading=reading, train_top1=1 if fitted else 0.5
+    )
+
+
+def test_the_plan_has_the_readings_of_the_design_in_its_order():
+    models = {
+        run.reading: None for run in planned_runs(read_plan(PLAN)).values() if run.model == "hst"
+    }
+    assert [reading for reading in models if is_faithful(run(reading, 0))] == design()
+
+
+@pytest.mark.parametrize("runs", [32, 64])
+def test_any_three_choices_meet_in_all_combinations_equally_often(runs):
+    readings = [taken(reading) for reading in design()[:runs]]
+    whole = SIMPLE if runs == 64 else SIMPLE[:-1]  # half of it lacks one choice's threes
+    for three in combinations(whole, 3):
+        for levels in product([False, True], repeat=3):
+            met = [
+                all((name in here) == level for name, level in zip(three, levels, strict=True))
+                for here in readings
+            ]
+            assert sum(met) == runs // 8, three
+
+
+@pytest.mark.parametrize("runs", [32, 64])
+def test_each_of_two_alternatives_is_taken_by_a_quarter(runs):
+    for names in combinable().values():
+        for name in names:
+            count = sum(name in taken(reading) for reading in design()[:runs])
+            assert count == runs // (2 * len(names)), name
+
+
+def test_effects_of_choices_that_add_up_are_found_exactly():
+    added = {"hard-mask": 8, "matrix-product": -4, "same-window-residual": 4}
+    rows = [
+        run(reading, 20 + sum(added.get(name, 0) for name in taken(reading)))
+        for reading in design()[:32]
+    ]
+    found = {effect.reading: effect for effect in effects(rows)}
+    assert found.keys() == {name for names in combinable().values() for name in names}
+    for name, effect in found.items():
+        assert effect.interval.mean == pytest.approx(100 * added.get(name, 0) / 40), name
+        assert (effect.corrected < 0.05) == (name in added), name
+
+
+def test_readings_that_do_not_tell_the_alternatives_apart_have_no_effects():
+    rows = [run(reading, 20, fitted=number < 16) for number, reading in enumerate(design())]
+    assert effects(rows) == []
+    assert describe_change("hard-mask", rows) == "not trained in enough combinations"
+    assert describe_change("without-flow", rows) == "not trained"
+
+
+def test_what_came_out_of_a_change_is_said_with_its_interval():
+    videos = [(0, int(number < 8), number) for number in range(40)]
+    rows = [
+        make_row(0.8, videos=videos, train_top1=1.0),
+        make_row(
+            1,
+            videos=[(0, 0, number) for number in range(40)],
+            train_top1=1.0,
+            reading="without-flow",
+        ),
+    ]
+    assert describe_change("without-flow", rows).startswith("more accurate, +20.0 points [")
+    assert describe_change("without-flow", rows[1:]).startswith("no verdict")
+
+
+def test_the_interval_of_an_effect_holds_the_truth_in_95_of_100_cases():
+    """Sources that answer differently to a choice, and runs that differ by chance."""
+    generator = np.random.default_rng(0)
+    readings = [taken(reading) for reading in design()[:32]]
+    names = [name for name in READINGS if READINGS[name].factor]
+    matrix = np.array([[1, *(name in here for name in names)] for here in readings], float)
+    held, cases = 0, 400
+    for _ in range(cases):
+        by_source = generator.normal(0.02, 0.02, (len(names) + 1, 10))  # mean of an effect: 0.2
+        by_run = generator.normal(0, 0.05, (32, 1)) / 10
+        shares = matrix @ by_source + by_run + generator.normal(0, 0.005, (32, 10))
+        interval = specification._interval(matrix, shares, 1 + generator.integers(len(names)))
+        held += interval.low <= 20 <= interval.high
+    assert 0.93 <= held / cases <= 0.995
+
+
+def test_readings_stand_above_or_below_a_baseline():
+    rows = [
+        run("paper", 32),
+        run("hard-mask", 20),
+        run("no-norm-on-t", 8),
+        run("hard-mask+no-norm-on-t", 36, fitted=False),
+    ]
+    assert [result.accuracy.mean for result in curve(rows)] == [20, 50, 80, 90]
+    (standing,) = standings(
+        [*rows, run("paper", 20, model="r3d"), run("without-flow", 40, fitted=False)]
+    )
+    assert (standing.title, standing.ahead, standing.behind) == ("R3D", 1, 1)
+    (swapped,) = standings([*rows, run("paper", 4, model="r3d")])
+    assert (swapped.ahead, swapped.behind) == (3, 0)
+
+
+def test_ablations_and_baselines_are_no_faithful_readings():
+    assert is_faithful(run("paper", 1)) and is_faithful(run("hard-mask+matrix-product", 1))
+    assert not is_faithful(run("without-flow", 1))
+    assert not is_faithful(run("paper", 1, model="c3d"))
