@@ -216,7 +216,7 @@ def test_its_own_videos_elsewhere_are_its_own_test_set(
     elsewhere = shutil.copytree(class_folders, tmp_path / "elsewhere")
     evaluate(finished_run.checkpoint, str(elsewhere))
     expected = [f"{name} {value:.4g}" for name, value in finished_run.row.test.items()]
-    assert capsys.readouterr().out.splitlines() == expected
+    assert capsys.readouterr().out.splitlines()[: len(expected)] == expected
 
 
 def test_a_folder_without_any_class_of_the_model_is_refused(

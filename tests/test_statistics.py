@@ -45,7 +45,6 @@ def test_a_film_of_a_drawn_corpus_is_one_source():
     for videos in (by_film, by_class):
         row = make_row(videos=videos, dataset="demo-hmdb51")
         assert hits_by_group([row]).tolist() == [[[2, 2], [1, 2]]]
-        assert hits_by_group([row], {0}).tolist() == [[[1, 1], [0, 1]]]
         for other in ({"dataset": "hmdb51"}, {"protocol": "random-by-video"}):
             row = make_row(videos=videos, **({"dataset": "demo-hmdb51"} | other))
             assert hits_by_group([row]).shape == (1, 4, 2)
