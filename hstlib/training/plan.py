@@ -18,7 +18,10 @@ LISTED = {"model": "models", "split": "splits", "seed": "seeds"}
 """Settings that every run takes from one of the plan's lists."""
 SWEPT = {"learning_rate": "learning_rates", "variant": "learning_rates"}
 """Settings that a run takes from the plan's learning rates, if there are any."""
-SOURCES = {"benchmarks", "book", "data", "examples", "hstlib", "notebooks", "results", "tests", "workflow"}
+SOURCES = {
+    *("benchmarks", "book", "data", "examples", "hstlib"),
+    *("notebooks", "results", "tests", "workflow"),
+}
 """Folders of the project, which no plan may write to."""
 FINISHED = "finished"
 
