@@ -162,3 +162,9 @@ def test_the_command_prints_a_json_object_per_video(cli, finished_run, folder, c
 def test_an_address_is_for_the_other_command(cli, finished_run):
     with pytest.raises(SystemExit, match="is an address; use `python -m hstlib stream`"):
         cli("predict", "rtsp://127.0.0.1/live", "--checkpoint", finished_run.checkpoint)
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_no_class_at_all_cannot_be_asked_for(predictor, folder, top):
+    with pytest.raises(ValueError, match=f"top is {top}; use 1 or more"):
+        predictor(folder / "deep" / "1.avi", top=top)

@@ -54,21 +54,6 @@ def block_diagram(module: nn.Module, inputs: dict[str, Tensor]) -> list[Block]:
     return _leading_to_the_output(list(blocks.values()))
 
 
-def block_positions(blocks: Sequence[Block]) -> dict[str, tuple[float, int]]:
-    """Return the centre of every box: x from 0 to 1, y one below its lowest source."""
-    depths: dict[str, int] = {}
-    rows: dict[int, list[str]] = {}
-    for block in blocks:
-        depth = 1 + max((depths[source] for source in block.sources), default=-1)
-        depths[block.name] = depth
-        rows.setdefault(depth, []).append(block.name)
-    return {
-        name: ((i + 0.5) / len(names), -depth)
-        for depth, names in rows.items()
-        for i, name in enumerate(names)
-    }
-
-
 def _add(node: torch.fx.Node, blocks: dict[str, Block], block_of_node: dict[str, str]) -> None:
     """Add a graph node to the box of its child module or of its source, or give it a new box."""
     nodes = node.all_input_nodes

@@ -14,13 +14,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hstlib.book.diagrams import Block, block_positions
 from hstlib.book.findings import OFFICIAL, RANDOM
 from hstlib.book.paper import PAPER_ROWS
 from hstlib.book.statistics import Interval
 
 RIGHT, WRONG = "#1a7f37", "#c1121f"
-UNKNOWN = BORDER = "#57606a"
+UNKNOWN = "#57606a"
 FRAMES_PER_CLIP = 4  # in Figures 8 and 9
 
 
@@ -258,46 +257,6 @@ def _show_labelled(ax: Axes, frame: np.ndarray, label: str, colour: str) -> None
         parse_math=False,
         bbox={"facecolor": colour, "edgecolor": "none", "alpha": 0.85, "pad": 2},
     )  # fmt: skip
-
-
-def show_blocks(ax: Axes, blocks: Sequence[Block], title: str) -> Axes:
-    """Draw a block diagram from top to bottom, each box below all boxes that feed it.
-
-    Inputs are grey, sub-modules blue and operators white.
-
-    Args:
-        ax: Axes to draw into.
-        blocks: Boxes from :func:`hstlib.book.diagrams.block_diagram`.
-        title: Title of the axes.
-    """
-    positions = block_positions(blocks)
-    for block in blocks:
-        for source in block.sources:
-            _draw_arrow(ax, positions[source], positions[block.name])
-    for block in blocks:
-        shape = " x ".join(map(str, block.shape))
-        ax.text(
-            *positions[block.name], f"{block.label}\n{shape}",
-            ha="center", va="center", fontsize=7,
-            bbox={"boxstyle": "round", "facecolor": _box_colour(block), "edgecolor": BORDER},
-        )  # fmt: skip
-    lowest = min(y for _, y in positions.values())
-    ax.set(xlim=(0, 1), ylim=(lowest - 0.6, 0.6), title=title)
-    ax.axis("off")
-    return ax
-
-
-def _draw_arrow(ax: Axes, start: tuple[float, int], end: tuple[float, int]) -> None:
-    (x0, y0), (x1, y1) = start, end
-    bend = (0.25 if x0 <= x1 else -0.25) if y0 - y1 > 1 else 0  # around the boxes between
-    style = {"arrowstyle": "->", "color": BORDER, "lw": 1, "connectionstyle": f"arc3,rad={bend}"}
-    ax.annotate("", xy=(x1, y1 + 0.3), xytext=(x0, y0 - 0.3), arrowprops=style)
-
-
-def _box_colour(block: Block) -> str:
-    if not block.sources:
-        return "#eaeef2"
-    return "#ddf4ff" if "\n" in block.label else "white"
 
 
 def show_efficiency(ax: Axes, table: pd.DataFrame, size: str, references: dict[str, float]) -> Axes:

@@ -173,6 +173,8 @@ def shortcuts(
     from hstlib.data.reports import report_lines, report_title, shortcut_report
 
     root = setting_of_path(data_dir)
+    if picture and picture.suffix not in (".pdf", ".png", ".svg"):
+        raise ValueError(f"{picture}: suffix {picture.suffix!r} is none of .pdf, .png, .svg")
     report = shortcut_report(dataset, root, split, protocol, clips_per_video, json)
     say(*report_lines(report))
     if picture:

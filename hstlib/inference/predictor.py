@@ -221,10 +221,13 @@ class Predictor:
 
         Raises:
             NotFiniteError: If a probability is not finite: the model has diverged.
+            ValueError: If the number of classes is not positive.
         """
+        if top < 1:
+            raise ValueError(f"top is {top}; use 1 or more")
         if not np.isfinite(probabilities).all():
             raise NotFiniteError(f"the model's scores of {source} are not finite: it has diverged")
-        order = np.argsort(-probabilities, kind="stable")[: max(1, top)]
+        order = np.argsort(-probabilities, kind="stable")[:top]
         return tuple(Guess(self.classes[i], float(probabilities[i])) for i in order)
 
     def _read(self, video: Path) -> "_Read":
