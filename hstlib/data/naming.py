@@ -71,11 +71,12 @@ def known_source(file_name: str) -> str | None:
 
 def _source_before_underscore(file_name: str, class_name: str) -> str | None:
     source = PurePath(file_name).stem.rpartition("_")[0]
-    return None if _letters(source) in ("", _letters(class_name)) else source
+    return None if letters(source) in ("", letters(class_name)) else source
 
 
-def _letters(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text).lower()
+def letters(text: str) -> str:
+    """Return the letters and digits of a name, in which two spellings of it agree."""
+    return "".join(filter(str.isalnum, text)).casefold()
 
 
 def choose_fold(

@@ -11,6 +11,7 @@ from hstlib.config import DatasetName, TrainConfig, project_path
 from hstlib.data.datasets import Sample, VideoSet, load_dataset, load_splits
 from hstlib.data.demo import MARKER
 from hstlib.data.layouts import read_layout
+from hstlib.data.naming import letters
 from hstlib.data.official import OFFICIAL_LISTS
 from hstlib.options import setting_of_path
 from hstlib.training.checkpoint import Checkpoint, short_hashes
@@ -117,10 +118,10 @@ def _match(names: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
     """Return the label of each name that a model has: of the same name, else of a similar one."""
     similar: dict[str, list[int]] = defaultdict(list)
     for label, class_name in enumerate(classes):
-        similar[_letters(class_name)].append(label)
+        similar[letters(class_name)].append(label)
     labels = {}
     for name in names:
-        found = [classes.index(name)] if name in classes else similar[_letters(name)]
+        found = [classes.index(name)] if name in classes else similar[letters(name)]
         if len(found) > 1:
             raise ValueError(
                 f"class {name!r} may be {' or '.join(repr(classes[i]) for i in found)} of the "
@@ -129,10 +130,6 @@ def _match(names: Sequence[str], classes: Sequence[str]) -> dict[str, int]:
         if found:
             labels[name] = found[0]
     return labels
-
-
-def _letters(name: str) -> str:
-    return "".join(filter(str.isalnum, name)).casefold()
 
 
 def trained_clips(checkpoint: Checkpoint, foreign: Foreign) -> list[bool] | None:
