@@ -8,11 +8,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from hstlib.book.inside import look_inside
 from hstlib.book.player import Player, maps_to_rgb
-from hstlib.book.trained import WEIGHTS, load_clip, load_trained, untrained
-from hstlib.training.sealed import load_sealed
+from hstlib.book.trained import book_run, load_clip, load_trained, untrained
+from hstlib.training.rows import ROW, load_row
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ("02_reformer", "03_spatial_attention", "04_hybrid_attention")
@@ -70,7 +71,7 @@ def test_maps_have_one_scale():
     assert np.array_equal(maps_to_rgb(maps, 0, 2)[1, 0, 0], maps_to_rgb(maps, 0, 2)[1, 0, 1])
 
 
-def test_the_published_weights_know_both_directions_of_unseen_films():
+def test_the_weights_of_the_book_know_both_directions_of_unseen_films():
     model, classes = load_trained()
     right = 0
     for seed in range(3):
@@ -79,8 +80,20 @@ def test_the_published_weights_know_both_directions_of_unseen_films():
             logits = look_inside(model, clip.clips, clip.flow)["logits"]
             right += classes[int(logits.argmax())] == name
     assert right >= 5  # a random model of eight classes finds fewer than one of six
-    metadata, _, _ = load_sealed(ROOT / WEIGHTS)
-    assert metadata["test_top1"] > 4 / len(classes)
+    run, results = book_run()
+    assert load_row(results / run.run_id / ROW).test["top1"] > 4 / len(classes)
+
+
+def test_a_checkpoint_can_be_loaded_where_the_default_data_type_is_another():
+    """As in the chapters, whose equations are compared in float64."""
+    model, _ = load_trained()
+    torch.set_default_dtype(torch.float64)
+    try:
+        again, _ = load_trained()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert one.dtype == other.dtype == torch.float64 and torch.equal(one, other)
 
 
 def test_an_untrained_model_has_the_size_of_the_trained_one_and_fixed_weights():

@@ -86,6 +86,12 @@ def test_every_setting_of_a_plan_reaches_the_notebook_and_the_clips(tmp_path):
     assert ClipConfig.from_flat(clip) == config.clip
 
 
+def test_chapters_that_look_into_a_trained_model_get_the_one_that_the_plan_trains():
+    given = "checkpoint: build/demo/results/demo-hmdb51-hst-demo-s1-seed0/last.safetensors"
+    assert dry_run("--profile", "workflow/profiles/demo").count(given) == 3
+    assert "{checkpoint: " not in dry_run("--profile", "workflow/profiles/paper")
+
+
 def test_a_typing_error_in_a_plan_fails_in_plain_words(tmp_path):
     plan = write_plan(tmp_path / "plan.yaml", train={"epoch": 3})
     done = snakemake("--snakefile", "workflow/Snakefile", "--configfile", str(plan))

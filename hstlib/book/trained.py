@@ -1,13 +1,11 @@
-r"""A trained HST of demo size, and clips to look at what it computes inside.
+"""A trained HST of demo size, and clips to look at what it computes inside.
 
-The book shows maps of trained weights without training: the weights of one run on the drawn corpus
-are part of the repository. These commands make them again:
-
-    python -m hstlib train --dataset demo-hmdb51 --backbone demo --size 48 --batch-size 16 \
-        --clips-per-video 2 --schedule cosine --learning-rate 0.005 --epochs 3
-    python -m hstlib.book.trained <its last.safetensors> <its top-1 on the test videos>
+The weights are those of one run of ``make book``. They are not part of the repository: where the
+run is missing, it is trained once, by ``python -m hstlib.book.trained``.
 """
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -17,18 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstlib.config import ClipConfig, project_path
+from hstlib.config import ClipConfig, TrainConfig, project_path, project_root
 from hstlib.data.clips import cut_clips, normalise
-from hstlib.data.demo import draw_frames
+from hstlib.data.demo import draw_frames, make_demo
 from hstlib.data.flow import optical_flow
 from hstlib.model import HST
 from hstlib.model.inputs import NUM_FRAMES
 from hstlib.training.checkpoint import load_checkpoint
-from hstlib.training.sealed import load_sealed, save_sealed
+from hstlib.training.experiment import evaluated_checkpoint, run_experiment
+from hstlib.training.plan import FINISHED, parse_plan, planned_runs, read_plan, run_state
 
-WEIGHTS = "results/published/demo/hst.safetensors"
+PLAN = "workflow/params/demo.yaml"
+"""The plan of ``make book``."""
 SIZE = 48
-"""Height and width of the clips that the published weights were trained on, in pixels."""
+"""Height and width of the clips that this run is trained on, in pixels."""
 FILM = 40
 """Number of a film (background and colours) that no drawn corpus has."""
 
@@ -54,21 +54,42 @@ def load_trained(checkpoint: str = "") -> tuple[HST, list[str]]:
 
     Args:
         checkpoint: A .safetensors file of ``python -m hstlib train``; a relative path starts at the
-            project root. Empty: the published weights, trained on the drawn HMDB51-like corpus.
+            project root. Empty: that of :func:`book_run`, which is trained first if it is missing.
 
     Raises:
-        ValueError: If the checkpoint is unusable or is not one of HST.
+        ValueError: If the checkpoint is unusable or is not one of HST, or the run cannot be
+            trained.
     """
-    if checkpoint:
-        path = project_path(checkpoint)
-        model, _, classes = load_checkpoint(path)
-        if not isinstance(model, HST):
-            raise ValueError(f"{path} is a {type(model).__name__}; use a checkpoint of HST")
-        return model.double(), classes
-    metadata, tensors, _ = load_sealed(project_path(WEIGHTS))
-    published = HST(len(metadata["classes"]), metadata["backbone"])
-    published.load_state_dict(tensors)
-    return published.double().eval(), metadata["classes"]
+    path = project_path(checkpoint) if checkpoint else _train_once()
+    model, _, classes = load_checkpoint(path)
+    if not isinstance(model, HST):
+        raise ValueError(f"{path} is a {type(model).__name__}; use a checkpoint of HST")
+    return model.double(), classes
+
+
+def book_run() -> tuple[TrainConfig, Path]:
+    """Return the run whose weights the chapters show, and the folder of all runs of its plan."""
+    content = read_plan(project_path(PLAN))
+    run = next(run for run in planned_runs(content).values() if run.model == "hst")
+    return run, project_path(parse_plan(content).build) / "results"
+
+
+def _train_once() -> Path:
+    """Train :func:`book_run` if it is not finished, and return its checkpoint.
+
+    A process of its own has no default data type of a notebook, and one thread, as in the workflow,
+    so that the weights do not depend on who trains them.
+    """
+    run, results = book_run()
+    if run_state(run, results) != FINISHED:
+        command = [sys.executable, "-m", "hstlib.book.trained"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            command, cwd=project_root(), env=environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise ValueError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+    return evaluated_checkpoint(run, results)
 
 
 def untrained(model: HST, clip: SeenClip, seed: int = 0) -> HST:
@@ -122,23 +143,7 @@ def seen_clip(frames: np.ndarray, motion: np.ndarray) -> SeenClip:
     return SeenClip(frames, motion, clips, torch.from_numpy(motion)[None].double())
 
 
-def publish_weights(checkpoint: Path, test_top1: float) -> None:
-    """Write the weights of a run to :data:`WEIGHTS`, with its classes and what it reached.
-
-    Args:
-        checkpoint: A .safetensors file of a run.
-        test_top1: Top-1 accuracy of the run on its test videos, a fraction.
-    """
-    model, config, classes = load_checkpoint(checkpoint)
-    metadata = {
-        "backbone": config.backbone,
-        "classes": classes,
-        "run": config.run_id,
-        "epochs": config.epochs,
-        "test_top1": test_top1,
-    }
-    save_sealed(project_path(WEIGHTS), model.state_dict(), metadata)
-
-
 if __name__ == "__main__":
-    publish_weights(Path(sys.argv[1]), float(sys.argv[2]))
+    settings, folder = book_run()
+    make_demo(settings.dataset)
+    run_experiment(settings, folder)

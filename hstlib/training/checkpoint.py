@@ -106,6 +106,7 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainCo
     checkpoint = read_checkpoint(path)
     config, classes = checkpoint.config, list(checkpoint.data.class_names)
     model = build_model(config.model, len(classes), config.backbone, config.reading)
+    model.float()  # as it was trained, whatever the default data type is here
     if differing := differing_tensors(checkpoint.tensors, model.state_dict()):
         raise ValueError(
             f"{path}: not a checkpoint of hstlib as it is now ({differing}); train again"
