@@ -10,7 +10,7 @@ from example_rows import make_row
 from hstlib.book import specification
 from hstlib.book.specification import (
     curve,
-    describe_change,
+    describe_changes,
     design,
     effects,
     is_faithful,
@@ -80,8 +80,8 @@ def test_effects_of_choices_that_add_up_are_found_exactly():
 def test_readings_that_do_not_tell_the_alternatives_apart_have_no_effects():
     rows = [run(reading, 20, fitted=number < 16) for number, reading in enumerate(design())]
     assert effects(rows) == []
-    assert describe_change("hard-mask", rows) == "not trained in enough combinations"
-    assert describe_change("without-flow", rows) == "not trained"
+    assert describe_changes(rows)["hard-mask"] == "not trained in enough combinations"
+    assert describe_changes(rows)["without-flow"] == "not trained"
 
 
 def test_what_came_out_of_a_change_is_said_with_its_interval():
@@ -95,8 +95,8 @@ def test_what_came_out_of_a_change_is_said_with_its_interval():
             reading="without-flow",
         ),
     ]
-    assert describe_change("without-flow", rows).startswith("more accurate, +20.0 points [")
-    assert describe_change("without-flow", rows[1:]).startswith("no verdict")
+    assert describe_changes(rows)["without-flow"].startswith("more accurate, +20.0 points [")
+    assert describe_changes(rows[1:])["without-flow"].startswith("no verdict")
 
 
 def test_the_interval_of_an_effect_holds_the_truth_in_95_of_100_cases():

@@ -9,7 +9,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from hstlib.book.findings import Evidence, sentences
 from hstlib.book.plots import show_leak
-from hstlib.book.specification import describe_change
+from hstlib.book.specification import describe_changes
 from hstlib.book.study import differences_from_hst
 from hstlib.config import project_root
 from hstlib.model.readings import READINGS
@@ -63,7 +63,7 @@ def _outcomes() -> dict[str, str]:
     """Return what came out of each trained reading, on UT-Interaction and on J-HMDB."""
     root = project_root()
     rows = load_rows(root / TRAINED)
-    said = {name: [describe_change(name, rows)] for name in READINGS}
+    said = {name: [text] for name, text in describe_changes(rows).items()}
     for difference in differences_from_hst(Evidence.load(root).runs("jhmdb")):
         if (first := difference.other.rows[0].config).model == "hst":
             said[first.reading].append(f"on J-HMDB: {difference.sentence[:-1]}")

@@ -18,7 +18,7 @@ from hstlib.book.evidence_networks import paper_row
 from hstlib.book.findings import decisions
 from hstlib.book.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAPER_ROWS
 from hstlib.book.selection import paper_rows
-from hstlib.book.specification import changes, describe_change
+from hstlib.book.specification import changes, describe_changes
 from hstlib.book.statistics import ALPHA, Interval, confidence_interval, hits_by_group
 from hstlib.book.study import differences_from_hst
 from hstlib.book.tables import NOT_RUN
@@ -105,7 +105,7 @@ def ranking() -> Finding:
 def reading_effect(reading: str) -> Finding:
     """With this change, HST is less accurate: what the change replaces adds something."""
     rows = published_rows("readings")
-    found, values = changes(rows), {"outcome": describe_change(reading, rows)}
+    found, values = changes(rows), {"outcome": describe_changes(rows)[reading]}
     if reading not in found or found[reading][1] >= ALPHA:
         return Finding(NOT_RUN, values)
     return decide(found[reading][0].mean < 0, **values)

@@ -239,19 +239,24 @@ def changes(rows: Sequence[Row]) -> dict[str, tuple[Interval, float]]:
     return found
 
 
-def describe_change(name: str, rows: Sequence[Row]) -> str:
-    """Say in a clause what came out of a change of HST: a reading or an ablation, by its name."""
-    found = changes(rows)
-    if name not in found:
-        if not any(name in row.config.reading.split("+") for row in rows):
-            return "not trained"
-        if READINGS[name].factor:
-            return "not trained in enough combinations"
-        return "no verdict, as it or HST as built has not fitted its training videos"
-    beside = "HST as built"
-    if READINGS[name].factor:
-        beside = f"the paper's step, over {len(comparable(rows))} combined readings"
-    return f"{_decide(*found[name])} beside {beside}"
+def describe_changes(rows: Sequence[Row]) -> dict[str, str]:
+    """Say in a clause what came out of each change of HST, a reading or an ablation, by name."""
+    found, combined = changes(rows), len(comparable(rows))
+    tried = {name for row in rows for name in row.config.reading.split("+")}
+    said = {}
+    for name, reading in READINGS.items():
+        if name in found:
+            beside = "HST as built"
+            if reading.factor:
+                beside = f"the paper's step, over {combined} combined readings"
+            said[name] = f"{_decide(*found[name])} beside {beside}"
+        elif name not in tried:
+            said[name] = "not trained"
+        elif reading.factor:
+            said[name] = "not trained in enough combinations"
+        else:
+            said[name] = "no verdict, as it or HST as built has not fitted its training videos"
+    return said
 
 
 def _decide(interval: Interval, corrected: float) -> str:
