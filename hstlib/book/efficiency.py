@@ -1,4 +1,4 @@
-"""Accuracy of trained models beside their size."""
+"""Accuracy of trained models beside their size and the cost of training them."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -6,9 +6,12 @@ from functools import partial
 import pandas as pd
 
 from hstlib.book.architecture import multiply_adds
-from hstlib.book.study import results
+from hstlib.book.study import Difference, compare, group_by_model, results, title_of
 from hstlib.model.registry import build_model
 from hstlib.training.rows import Row
+
+EQUAL = 0.02
+"""Share by which two costs may differ and still be called equal."""
 
 
 def efficiency_table(rows: Iterable[Row]) -> pd.DataFrame:
@@ -23,15 +26,52 @@ def efficiency_table(rows: Iterable[Row]) -> pd.DataFrame:
     """
     table = {}
     for result in results(rows):
-        first = result.rows[0]
-        c, accuracy = first.config, result.accuracy
-        build = partial(build_model, c.model, first.classes, c.backbone, c.reading)
+        first, accuracy = result.rows[0], result.accuracy
         table[result.title] = {
             "parameters": first.parameters,
-            "multiply-adds": multiply_adds(build, c.input_size),
+            "multiply-adds": clip_multiply_adds(first),
             "top-1": accuracy.mean,
             "low": accuracy.low,
             "high": accuracy.high,
             "fitted": result.fitted,
         }
     return pd.DataFrame.from_dict(table, "index").rename_axis("model")
+
+
+def clip_multiply_adds(row: Row) -> int:
+    """Return the multiply-adds of the forward pass of one clip through a run's model."""
+    c = row.config
+    return multiply_adds(
+        partial(build_model, c.model, row.classes, c.backbone, c.reading), c.input_size
+    )
+
+
+def differences_at_equal_multiply_adds(
+    longer: Iterable[Row], rows: Iterable[Row]
+) -> list[Difference]:
+    """Compare HST, trained longer, with the models whose training took as many multiply-adds.
+
+    Args:
+        longer: Runs of HST with more epochs.
+        rows: Runs of all models with equal epochs, on the same data set and protocol.
+
+    Returns:
+        One difference for every model whose training costs within :data:`EQUAL` of HST's.
+    """
+    longer = list(longer)
+    if not longer:
+        return []
+    budget = training_multiply_adds(longer[0])
+    return compare(
+        longer,
+        {
+            title_of(model): runs
+            for model, runs in group_by_model(rows).items()
+            if abs(training_multiply_adds(runs[0]) / budget - 1) <= EQUAL
+        },
+    )
+
+
+def training_multiply_adds(row: Row) -> int:
+    """Return the multiply-adds of the forward passes of one clip over all epochs of a run."""
+    return row.config.epochs * clip_multiply_adds(row)

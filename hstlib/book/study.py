@@ -185,7 +185,7 @@ def differences_from_hst(rows: Iterable[Row]) -> list[Difference]:
     """
     models = group_by_model(rows)
     hst = models.pop(DEFAULT_HST, [])
-    return _compare(hst, {title_of(model): runs for model, runs in models.items()})
+    return compare(hst, {title_of(model): runs for model, runs in models.items()})
 
 
 def differences_from_references(
@@ -209,7 +209,7 @@ def differences_from_references(
         ]
         for name in names
     }
-    return _compare(hst, {name: runs for name, runs in compared.items() if runs})
+    return compare(hst, {name: runs for name, runs in compared.items() if runs})
 
 
 def _answered_by(row: Row, correct: str) -> Row:
@@ -221,8 +221,18 @@ def _answered_by(row: Row, correct: str) -> Row:
     return row.model_copy(update={"videos": videos, "epochs": [], "training_top1": 1.0})
 
 
-def _compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Difference]:
-    """Compare HST with every other by title; the p-values are corrected for all of them."""
+def compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Difference]:
+    """Compare HST with every other model, each on the splits and seeds that both have.
+
+    The p-values are corrected by Holm's method for all comparisons returned.
+
+    Args:
+        hst: Runs of HST.
+        others: Runs of each other model, by its title.
+
+    Raises:
+        ValueError: If two models were not tested on the same videos.
+    """
     compared: dict[str, tuple[Result, Result, Interval]] = {}
     for title, runs in others.items():
         block = complete_block(hst, {(row.config.split, row.config.seed) for row in runs})
