@@ -54,6 +54,11 @@ def counts(samples, data) -> dict[str, int]:
         (["hug/hug_1.avi", "hug/hug_2.avi", "push/push_1.avi"], [None] * 3),
         (["High Jump/high_jump_1.avi", "run/RUN_1.avi"], [None] * 2),
         (["hug/IMG_1.mp4", "hug/IMG_2.mp4", "push/IMG_3.mp4"], [None] * 3),
+        (["hug/IMG_1.mp4", "hug/VID_2.mp4", "push/IMG_3.mp4"], [None] * 3),
+        (
+            ["hug/VID_0101_1.mp4", "push/VID_0101_2.mp4", "hug/VID_0102_1.mp4"],
+            ["VID_0101", "VID_0101", "VID_0102"],
+        ),
         (["hug/1.mp4", "push/1.mp4"], [None] * 2),
         (["hug/a_1.mp4", "hug/b_1.mp4", "push/c_1.mp4"], [None] * 3),
         (["x/v_Bow_g01_c02.mp4"], ["v_Bow_g01"]),
@@ -308,6 +313,13 @@ def test_adopt_says_that_sources_are_unknown(by_class):
     text = describe(look_at(by_class))
     assert "unknown: file names such as jump_000.avi do not give them" in text
     assert "3 computed folds by video" in text and "problem" not in text
+
+
+def test_adopt_says_where_official_lists_are(ucf101_root, tmp_path):
+    root = shutil.copytree(ucf101_root, tmp_path / "download" / "ucf101")
+    text = describe(look_at(root.parent))
+    assert f"1 folder with the official lists of ucf101: adopt {root} to use them" in text
+    assert "official lists of ucf101 (ucfTrain" in describe(look_at(root))
 
 
 def test_adopt_says_that_a_split_is_unusable(by_source):

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from hstlib.config import LIST_NAME
 from hstlib.data import demo, dial
 from hstlib.data.datasets import hmdb51_tags, load_dataset, split_at_random
 from hstlib.data.demo import (
@@ -18,7 +19,7 @@ from hstlib.data.demo import (
 from hstlib.data.dial import dial_name, dial_videos, make_dial
 from hstlib.data.flow import optical_flow
 from hstlib.data.leakage import find_leaks
-from hstlib.data.lists import LIST_NAME, write_list
+from hstlib.data.lists import write_list
 from hstlib.data.scenes import NUM_SOURCE_FRAMES, draw_frames
 from hstlib.data.shortcuts import shortcut_features, shortcuts
 from hstlib.data.video import read_video

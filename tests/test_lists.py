@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hstlib.config import TrainConfig
 from hstlib.data.datasets import hold_out_validation, load_dataset, load_splits
 from hstlib.data.leakage import find_leaks
 from hstlib.data.lists import ListedVideo, read_list, read_text, write_list
@@ -61,6 +62,22 @@ def test_a_folder_with_a_list_is_the_list_even_beside_class_folders(write, class
 
 def test_a_list_of_another_name_is_a_data_set_of_that_name(write):
     assert load_dataset("folder", write(BY_SUBSET, "two films.csv")).name == "two films"
+
+
+def test_a_run_is_named_by_the_folder_or_the_list(write):
+    def run_id(place: Path) -> str:
+        return TrainConfig(dataset="folder", data_dir=str(place)).run_id
+
+    file, other = write(BY_SUBSET), write(BY_SUBSET, "first.csv")
+    assert run_id(file) == run_id(file.parent) == "mine-hst-resnet21-s1-seed0"
+    assert run_id(other) == "first.csv-hst-resnet21-s1-seed0"
+    elsewhere = file.parent.parent / "theirs" / file.name
+    assert run_id(elsewhere) == "theirs-hst-resnet21-s1-seed0"
+
+
+def test_own_videos_do_not_take_the_name_of_a_public_data_set():
+    own = TrainConfig(dataset="folder", data_dir="my/hmdb51").run_id
+    assert own == "folder-hmdb51-hst-resnet21-s1-seed0" != TrainConfig().run_id
 
 
 def test_a_list_has_the_splits_that_it_names(write):
@@ -216,6 +233,7 @@ def test_what_is_written_is_read_again(tmp_path):
     videos = [
         ListedVideo(tmp_path / "a b,c.avi", "run", "film", ("train", "test", None)),
         ListedVideo(tmp_path / 'q"é.avi', "walk", None, ("test", "unused", "validation")),
+        ListedVideo(tmp_path / "שלום\u2028a\nb.avi", "walk", None, ("train", "train", "train")),
     ]
     write_list(tmp_path / "lists" / "x.csv", videos)
     assert read_list(tmp_path / "lists" / "x.csv") == videos

@@ -11,7 +11,13 @@ from hstlib.book.plots import shortcut_figure
 from hstlib.config import TrainConfig
 from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample, VideoSet, load_dataset
-from hstlib.data.reports import best_shortcut, report_file, shortcut_report
+from hstlib.data.reports import (
+    best_shortcut,
+    read_best,
+    report_file,
+    shortcut_report,
+    split_id_here,
+)
 from hstlib.data.shortcuts import (
     SHORTCUTS,
     UNSCALED,
@@ -196,8 +202,14 @@ def test_the_best_shortcut_stands_beside_the_results_of_its_split(in_process, cl
     assert best_shortcut(config, data.split_id) == (
         "without a network: 100.0% by mean flow; chance: 50.0%"
     )
+    assert read_best(split_id_here(config)) == ("mean flow", 1.0, 0.5)
     other = load_dataset("folder", class_folders, 1).split_id
     assert "not measured" in best_shortcut(config, other)
+
+
+def test_lists_that_are_not_here_have_no_report(tmp_path):
+    config = TrainConfig(dataset="ucf101", data_dir=str(tmp_path))
+    assert split_id_here(config) == "" and read_best("") is None
 
 
 def test_the_command_names_all_that_a_split_is_made_of(tmp_path):

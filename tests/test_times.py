@@ -12,7 +12,7 @@ import pytest
 from hstlib.config import ClipConfig
 from hstlib.data.clips import cut_clips
 from hstlib.data.container import VideoError
-from hstlib.data.video import inspect_video, read_video
+from hstlib.data.video import inspect_video, nearest_frames, read_video
 
 BITS, UNIT = 16, Fraction(1, 90000)  # milliseconds as 4 x 4 black and white cells
 CODECS = {
@@ -143,6 +143,14 @@ def peak_megabytes() -> float:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_a_file_that_is_too_large_to_keep_is_read_the_same(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.mp4", np.arange(40) / 30, bf="2")
+    kept = read_video(path, size=16)
+    monkeypatch.setattr("hstlib.data.video.MAX_KEPT", 1000)
+    again = read_video(path, size=16)
+    assert kept.info == again.info and np.array_equal(kept.frames, again.frames)
+
+
 def test_memory_does_not_grow_with_the_size_of_the_file(tmp_path):
     noise = np.random.default_rng(0).integers(256, size=(720, 1280, 3)).astype(np.uint8)
     path = tmp_path / "a.mov"
@@ -243,6 +251,47 @@ def test_a_file_that_was_cut_off_is_named_so(tmp_path, suffix, share):
     with pytest.raises(VideoError) as error:
         read_video(tmp_path / f"b.{suffix}", size=64)
     assert error.value.kind == "cut off" and "bytes are missing" in str(error.value)
+
+
+@pytest.mark.parametrize("later", [0, 1000])
+def test_the_clock_of_a_transport_stream_may_jump(tmp_path, later):
+    """Back, as where two recordings were joined, or far ahead; either way the video continues."""
+    parts = [write(tmp_path / f"{t}.ts", t + np.arange(50) / 25) for t in (0, later)]
+    path = tmp_path / "joined.ts"
+    for order in (parts, parts[::-1]):
+        path.write_bytes(b"".join(part.read_bytes() for part in order))
+        video = read_video(path, size=16)
+        assert video.sources.tolist() == nearest_frames(np.arange(100) / 25, 16).tolist()
+        info = video.info
+        assert (info.frames, info.kind, info.timing) == (100, None, "timestamps")
+        assert info.largest_gap == pytest.approx(0.04) and not info.variable
+
+
+def test_a_slow_transport_stream_has_no_jumps(tmp_path):
+    times = np.arange(6) * 15.0
+    info = inspect_video(write(tmp_path / "slow.ts", times, rate=1))
+    assert info.largest_gap == 15 and info.seconds == 90
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+def test_a_recording_may_begin_between_two_key_frames(tmp_path, suffix):
+    options = {"g": "75", "sc_threshold": "0" if suffix == "ts" else "1000000000"}
+    whole = write(tmp_path / f"a.{suffix}", np.arange(225) / 25, 25, **options).read_bytes()
+    late = tmp_path / f"late.{suffix}"
+    late.write_bytes(whole[len(whole) // 20 :])
+    video = read_video(late, size=64)
+    assert video.info.kind is None and video.info.frames == 150
+    assert shown_time(video.frames[0]) == pytest.approx(3, abs=0.001)
+
+
+def test_what_was_appended_to_a_file_is_no_damage(tmp_path):
+    path = write(tmp_path / "a.mp4", np.arange(30) / 30)
+    whole = path.read_bytes()
+    for tail in (b"garbage " * 200, b"\0" * 1000, b"\0\1\0\0SEFH"):
+        path.write_bytes(whole + tail)
+        assert inspect_video(path).kind is None
+    path.write_bytes(whole + b"\0\1\0\0mdat")
+    assert inspect_video(path).kind == "cut off"
 
 
 def test_a_sound_file_has_no_video_stream(tmp_path):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from hstlib.config import ClipConfig
-from hstlib.data.clips import clip_indices, clip_starts, cut_clips
+from hstlib.data.clips import _round_to, clip_indices, clip_starts, cut_clips
 from hstlib.data.container import VideoError, printable
-from hstlib.data.video import inspect_video, read_video, square_picture
+from hstlib.data.pictures import square_picture
+from hstlib.data.video import inspect_video, read_video
 
 
 def grey_steps(count: int) -> np.ndarray:
@@ -153,6 +154,21 @@ def test_one_clip_is_the_same_as_among_all(video_file, tmp_path, moving):
             assert np.array_equal(one, of_all[index : index + 1])
 
 
+def test_flow_is_rounded_as_numpy_does():
+    odd = [0, -0.0, 1e-8, 6e-8, -3e-8, 1e-5, 65504, -2049, 2051]
+    values = np.random.default_rng(0).normal(0, 4, (2, 3, 32, 32)).astype(np.float32)
+    values.flat[: len(odd)] = odd
+    rounded = np.empty(values.shape, np.float16)
+    _round_to(rounded, values)
+    assert rounded.tobytes() == values.astype(np.float16).tobytes()
+
+
+def test_clips_are_cut_without_pytorch():
+    """It takes most of the memory, and of the time to start, of a process that uses it."""
+    code = "import sys, hstlib.data.store, hstlib.data.verify; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 @pytest.mark.parametrize("index", [-1, 3])
 def test_a_clip_out_of_range_is_shown_with_its_file(tmp_path, index):
     config = ClipConfig(size=16, clips_per_video=3)
@@ -195,6 +211,10 @@ def test_any_bytes_in_a_name_are_read(video_file, tmp_path):
     odd = path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.avi"))
     assert inspect_video(odd).frames == 3
     assert printable(odd) == rf"{tmp_path}/caf\xe9.avi"
+
+
+def test_a_name_is_shown_on_one_line():
+    assert printable("a\nb\u2028c\u202fd\x85.avi") == r"a\nb\u2028c" + "\u202f" + r"d\x85.avi"
 
 
 def test_a_relative_name_with_a_colon_is_read(video_file, tmp_path, monkeypatch):

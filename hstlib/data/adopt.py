@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from hstlib.config import project_path
+from hstlib.config import LIST_NAME, project_path
 from hstlib.data.datasets import VideoSet, load_splits
 from hstlib.data.guess import describe_guess, guess_sources
 from hstlib.data.layouts import Layout, read_folders
 from hstlib.data.lists import (
     GUESS,
-    LIST_NAME,
     SPLIT_COLUMNS,
     ListedVideo,
     check_split,
@@ -44,13 +43,22 @@ def look_at(folder: Path, classes: Sequence[str] = ()) -> Layout:
             if (folder / lists).exists()
         ),
         None,
-    ) or read_folders(folder)
+    ) or _name_deeper_lists(read_folders(folder), folder)
     known = {video.class_name for video in layout.videos}
     if unknown := sorted(set(classes) - known):
         raise ValueError(f"{folder}: no class {unknown[0]!r}; it has {', '.join(sorted(known))}")
     chosen = set(classes) or known
     videos = tuple(video for video in layout.videos if video.class_name in chosen)
     return replace(layout, videos=videos)
+
+
+def _name_deeper_lists(layout: Layout, folder: Path) -> Layout:
+    """Say among what is ignored where official lists are, if they are not in the folder itself."""
+    for name, lists in OFFICIAL_LISTS.items():
+        for place in sorted([*folder.glob(f"*/{lists}/"), *folder.glob(f"*/*/{lists}/")]):
+            reason = f"folder with the official lists of {name}: adopt {place.parent} to use them"
+            layout.ignored[reason] += 1
+    return layout
 
 
 def _official_layout(name: str, folder: Path) -> Layout:

@@ -1,16 +1,22 @@
-"""Cut a video into clips: choice of frames, optical flow, normalisation."""
+"""Cut a video into clips: choice of frames, optical flow, normalisation.
+
+PyTorch takes more time and memory to import than all else that cutting needs, so only
+:func:`normalise` imports it: the processes that prepare a store have none of it.
+"""
 
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from hstlib.config import ClipConfig
 from hstlib.data.flow import optical_flow
 from hstlib.data.video import read_video
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
 
 # Mean and standard deviation of RGB over Kinetics-400, the usual values for video models.
 RGB_MEAN = (0.43216, 0.394666, 0.37645)
@@ -113,13 +119,24 @@ def cut_clips(path: Path, config: ClipConfig, clip_index: int | None = None) -> 
         video.frames[row[-1]] if row_exists[-1] else None
         for row, row_exists in zip(rows, exists, strict=True)
     ]
-    flow = [optical_flow(*pair, config.flow) for pair in zip(clips, following, strict=True)]
+    flow = np.empty((len(clips), 2, *clips.shape[1:4]), np.float16)
+    for pair, field in zip(zip(clips, following, strict=True), flow, strict=True):
+        _round_to(field, optical_flow(*pair, config.flow))
     return Clips(
         clips,
-        np.stack([torch.from_numpy(field).half() for field in flow]),  # faster than astype
+        flow,
         np.where(exists, video.sources[rows], -1).astype(np.int32),
         np.where(exists, video.times[rows], -1),
     )
+
+
+def _round_to(out: np.ndarray, values: np.ndarray) -> None:
+    """Round float32 to the nearest float16, into ``out``, as ``astype`` does."""
+    if cv2.__version__ < "5":  # it cannot
+        out[:] = values
+    else:  # 40 times as fast as numpy
+        rows = (-1, values.shape[-1])
+        cv2.subtract(values.reshape(rows), 0.0, out.reshape(rows), dtype=cv2.CV_16F)
 
 
 def _clip_indices(length: int, config: ClipConfig, clip_index: int | None) -> np.ndarray:
@@ -130,7 +147,7 @@ def _clip_indices(length: int, config: ClipConfig, clip_index: int | None) -> np
     return np.stack([clip_indices(length, start, config) for start in starts])
 
 
-def normalise(frames: Tensor) -> Tensor:
+def normalise(frames: "Tensor") -> "Tensor":
     """Convert decoded frames to the clips that the models expect.
 
     Args:
@@ -142,6 +159,8 @@ def normalise(frames: Tensor) -> Tensor:
     Raises:
         ValueError: If the frames are not uint8 or not RGB.
     """
+    import torch
+
     if frames.dtype != torch.uint8 or frames.shape[-1] != 3:
         raise ValueError(
             f"frames have shape {tuple(frames.shape)} and type {frames.dtype}, "
@@ -152,7 +171,9 @@ def normalise(frames: Tensor) -> Tensor:
 
 
 @cache
-def _rgb_statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+def _rgb_statistics(device: "device") -> "tuple[Tensor, Tensor]":
     """Copy mean and standard deviation to a device once: a copy per step would stall a GPU."""
+    import torch
+
     with torch.inference_mode(False):
         return torch.tensor(RGB_MEAN, device=device), torch.tensor(RGB_STD, device=device)

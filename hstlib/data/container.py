@@ -1,6 +1,7 @@
 """Open a container file and choose its video stream; notice a file that was cut off."""
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,11 @@ import av
 
 av.logging.set_level(av.logging.PANIC)  # the errors below name the file; FFmpeg's do not
 
+_BOXES = {
+    *(b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"moof", b"mfra", b"sidx", b"styp"),
+    *(b"uuid", b"meta", b"pnot", b"udta", b"emsg", b"prft", b"pdin"),
+}
+"""Types of the boxes of an ISO file; whatever else follows the last one was appended to it."""
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 MAX_BOXES = 100_000  # a hostile file may hold millions of empty boxes
 
@@ -43,8 +49,9 @@ class VideoError(ValueError):
 
 
 def printable(path: str | Path) -> str:
-    """Return a path as text that can be printed and stored, whatever bytes its name has."""
-    return os.fsencode(path).decode(errors="backslashreplace")
+    """Return a path as one line of text that can be printed and stored, whatever bytes it has."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda match: ascii(match[0])[1:-1], text)
 
 
 @contextmanager
@@ -150,7 +157,7 @@ def missing_bytes(path: Path) -> int:
         start = file.read(12)
         if start[:4] == b"RIFF":
             claimed = _riff_end(file, size)
-        elif start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip"):
+        elif start[4:8] in _BOXES:
             claimed = _boxes_end(file, size)
         elif start[:4] == _EBML.to_bytes(4, "big"):
             claimed = _segment_end(file, size)
@@ -187,7 +194,7 @@ def _boxes_end(file, size: int) -> int:
         (length,) = struct.unpack(">I", header[:4])
         if length == 1 and len(header) == 16:
             (length,) = struct.unpack(">Q", header[8:])
-        if length < 8 or not header[4:8].isascii():  # 0: to the end of the file
+        if length < 8 or header[4:8] not in _BOXES:  # 0: to the end of the file
             return size
         position += length
         if position >= size:

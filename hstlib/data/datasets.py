@@ -8,10 +8,10 @@ from typing import get_args
 
 import numpy as np
 
-from hstlib.config import Protocol, data_root, project_path
+from hstlib.config import LIST_NAME, Protocol, data_root, project_path
 from hstlib.data.demo import MARKER
 from hstlib.data.layouts import Layout, read_layout
-from hstlib.data.lists import LIST_NAME, check_split, count_splits, video_set
+from hstlib.data.lists import check_split, count_splits, video_set
 from hstlib.data.naming import HMDB51_TAGS, hmdb51_tags
 from hstlib.data.official import read_hmdb51, read_jhmdb, read_ucf101
 from hstlib.data.samples import Sample, VideoSet

@@ -97,6 +97,8 @@ def make_demo(
         RuntimeError: If worker processes cannot start, or one of them crashes.
     """
     _check_name(dataset)
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; use 0 or more")
     root = data_root() / dataset.replace("-", "/") if root is None else project_path(root)
     if root.exists() and not (root / MARKER).is_file():
         raise ValueError(f"{root} exists and is not a demo corpus; move it away")

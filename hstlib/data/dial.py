@@ -16,10 +16,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from hstlib.config import data_root, project_path
+from hstlib.config import LIST_NAME, data_root, project_path
 from hstlib.data import scenes
 from hstlib.data.demo import APPEARANCE, MARKER, DemoClip, draw_clip
-from hstlib.data.lists import LIST_NAME, ListedVideo, write_list
+from hstlib.data.lists import ListedVideo, write_list
 from hstlib.data.naming import NUM_FOLDS
 from hstlib.files import complete, lock, remove_leftovers
 from hstlib.processes import WorkerError, map_in_processes

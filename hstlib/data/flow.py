@@ -57,7 +57,9 @@ def optical_flow(
         grey.append(cv2.cvtColor(following, cv2.COLOR_RGB2GRAY))
     flow = np.empty((2, len(frames), *grey[0].shape), np.float32)
     for index, pair in enumerate(zip(grey, grey[1:], strict=False)):
-        flow[:, index] = cv2.split(estimate(*pair))  # (H, W, 2) -> (2, H, W)
+        field = np.asarray(estimate(*pair), np.float32)  # (H, W, 2); else OpenCV writes elsewhere
+        for axis in (0, 1):
+            cv2.extractChannel(field, axis, flow[axis, index])
     if following is None:
         flow[:, -1] = flow[:, -2]
     return flow

@@ -84,7 +84,8 @@ class Index:
     def __init__(self, file: Path):
         self.file = file
         with file.open("rb") as opened:
-            self._text = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            empty = not file.stat().st_size  # which cannot be mapped
+            self._text = b"" if empty else mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
         self._begin = self._end_of_line(0)
         self.header: dict[str, Any] = self._read(0, self._begin)
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from hstlib.data.container import LATER, FaultKind, VideoError, video_error
-from hstlib.data.video import Timing, inspect_video
+from hstlib.data.times import Timing
+from hstlib.data.video import inspect_video
 from hstlib.processes import WorkerError, map_in_processes
 
 SECONDS_PER_FILE = 600

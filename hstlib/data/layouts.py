@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hstlib.data.lists import LIST_NAME, ListedVideo, check_class_names, read_list
+from hstlib.config import LIST_NAME
+from hstlib.data.lists import ListedVideo, check_class_names, read_list
 from hstlib.data.naming import UCF101_NAME, sources_from_names
 
 VIDEO_SUFFIXES = {

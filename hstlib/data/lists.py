@@ -14,6 +14,7 @@ the first three columns are understood, such as ``clip_path``, ``label`` and ``t
 """
 
 import csv
+import io
 import logging
 import os
 from collections import defaultdict
@@ -25,8 +26,6 @@ from hstlib.data.naming import NUM_FOLDS, choose_fold, known_source
 from hstlib.data.samples import Sample, VideoSet
 from hstlib.files import complete
 
-LIST_NAME = "videos.csv"
-"""Name of the list that is used if a folder holds one."""
 GUESS = "guess-"
 """Start of the names of guessed sources."""
 ROLES = ("train", "test", "validation", "unused")
@@ -114,9 +113,10 @@ def read_list(file: Path) -> list[ListedVideo]:
 
 def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the column names, then every row that is not blank, each after its place."""
-    lines = read_text(file).splitlines()
-    first = lines[0] if lines else ""
-    reader = csv.reader(lines, delimiter=max(",;\t", key=first.count))
+    text = read_text(file)
+    first = next(iter(text.splitlines()), "")
+    # newline: a quoted name may have a line break in it
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
     names = _column_names(file, [name.strip().lower() for name in next(reader, [])])
     if missing := {"file", "class"} - set(names):
         raise ValueError(

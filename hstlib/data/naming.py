@@ -11,6 +11,8 @@ HMDB51_TAGS = re.compile(
 )
 UCF101_NAME = re.compile(r"(?P<source>v_(?P<class_name>.+)_g\d+)_c\d+", re.IGNORECASE)
 KINETICS_NAME = re.compile(r"(?P<source>[\w-]{11})_\d{6}_\d{6}")
+CAMERA_WORDS = {"img", "vid", "mvi", "mov", "dsc", "dscf", "dji", "rec", "video", "movie", "clip"}
+"""Starts of the names that cameras and phones give to all of their files."""
 NUM_FOLDS = 3
 
 
@@ -31,8 +33,8 @@ def sources_from_names(names: Sequence[tuple[str, str]]) -> list[str | None]:
     """Find the source of every video by its file name.
 
     Names of HMDB51, UCF101 and Kinetics are known. Otherwise, the source is the name up to the last
-    underscore: ``seq01`` of ``seq01_004.avi``. That says nothing if it is the name of the class, if
-    no two videos share it, or if every class has one source only.
+    underscore: ``seq01`` of ``seq01_004.avi``. That says nothing if it is the name of the class or
+    what cameras call all files, if no two videos share it, or if every class has one source only.
 
     Args:
         names: File name and class name of every video.
@@ -71,7 +73,8 @@ def known_source(file_name: str) -> str | None:
 
 def _source_before_underscore(file_name: str, class_name: str) -> str | None:
     source = PurePath(file_name).stem.rpartition("_")[0]
-    return None if letters(source) in ("", letters(class_name)) else source
+    says_nothing = {"", letters(class_name), *CAMERA_WORDS}
+    return None if letters(source) in says_nothing else source
 
 
 def letters(text: str) -> str:

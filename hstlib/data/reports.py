@@ -4,7 +4,7 @@ import json
 import logging
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hstlib.config import Protocol, TrainConfig, project_path
 from hstlib.data.cache import cache_root
@@ -15,6 +15,20 @@ from hstlib.files import complete
 
 MAX_FAULTS = 5  # that are printed
 log = logging.getLogger("hstlib")
+
+
+class Best(NamedTuple):
+    """The best shortcut at a split.
+
+    Attributes:
+        name: Key of :data:`hstlib.data.shortcuts.SHORTCUTS`.
+        top1: Its top-1 accuracy, a fraction.
+        chance: 1 / classes.
+    """
+
+    name: str
+    top1: float
+    chance: float
 
 
 def shortcut_report(
@@ -91,16 +105,43 @@ def best_shortcut(config: TrainConfig, split_id: str) -> str | None:
     """
     if config.dataset.startswith("demo-") or config.limit:
         return None
+    best = read_best(split_id)
+    if best is None:
+        return f"without a network: not measured; run `{_command(config)}`"
+    return f"without a network: {best.top1:.1%} by {best.name}; chance: {best.chance:.1%}"
+
+
+def read_best(split_id: str) -> Best | None:
+    """Return the best shortcut of the report on a split; None if nobody has measured it.
+
+    Raises:
+        ValueError: If the report is damaged.
+    """
     file = report_file(split_id)
     if not file.is_file():
-        return f"without a network: not measured; run `{_command(config)}`"
+        return None
     try:
         top1 = json.loads(file.read_text())["top1"]
         chance = top1.pop("chance")
-        best = max(top1, key=top1.get)
-        return f"without a network: {top1[best]:.1%} by {best}; chance: {chance:.1%}"
+        name = max(top1, key=top1.get)
+        return Best(name, float(top1[name]), float(chance))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: not a report of `shortcuts` ({error!r}); delete it") from error
+
+
+def split_id_here(config: TrainConfig) -> str:
+    """Return the hash of the lists of a run's split; empty if the lists are not on this machine."""
+    try:
+        data = load_dataset(
+            config.dataset,
+            config.data_dir,
+            config.split,
+            protocol=config.protocol,
+            clips_per_video=config.clips_per_video,
+        )
+    except ValueError:
+        return ""
+    return data.split_id
 
 
 def _command(config: TrainConfig) -> str:

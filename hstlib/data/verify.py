@@ -26,7 +26,7 @@ from hstlib.files import complete, lock, remove_leftovers
 
 SECONDS_PER_SAVE = 30
 """Time between saves of the manifest: the most work that an interruption can lose."""
-VERSION = 3
+VERSION = 4
 """Format version of an inspection; increment it when the same file would give another one."""
 
 

@@ -5,28 +5,24 @@ frame counts in headers are often wrong and seeking is inexact; only the frames 
 converted, so memory does not grow with the length of the video.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import av
 import numpy as np
 from av import library_versions
-from av.video.reformatter import Interpolation
 
 from hstlib.data.container import FaultKind, VideoError, missing_bytes, open_video
-
-Timing = Literal["timestamps", "index"]
-"""Where times come from: the file's timestamps, or frame number / rate if they are unusable."""
+from hstlib.data.pictures import picture, shown_size, square_picture
+from hstlib.data.times import Timing, frame_times, header_rate, may_jump
 
 LOST_FRAMES_ALLOWED = 3
 LOST_SHARE_ALLOWED = 0.05
 """Packets of an intact file that may give no frame: placeholders of packed B-frames, and frames
 before the first key frame."""
 TIME_TOLERANCE = 1e-6  # seconds; times are rounded to the units of the container
-MAX_RATE, USUAL_RATE = 1000.0, 25.0  # Hz; the second where the header gives none that can be
-MAX_SECONDS = 1e6  # a wild timestamp or rate must not ask for memory without end
+MAX_KEPT = 2**23  # bytes of packets that are kept in memory, so that the file is opened once
 
 
 @dataclass(frozen=True)
@@ -81,6 +77,10 @@ class Video:
     info: VideoInfo
 
 
+_Decoded = tuple[VideoInfo, np.ndarray, dict[int, np.ndarray]]
+"""What a file holds, the times of its frames, and the wanted pictures by number of the frame."""
+
+
 def read_video(
     path: str | Path,
     *,
@@ -111,16 +111,17 @@ def read_video(
         raise ValueError(f"size {size} and fps {fps:g} must both be positive")
     if fit not in ("stretch", "letterbox"):
         raise ValueError(f"fit {fit!r} is unknown; use 'stretch' or 'letterbox'")
-    wanted = _expected_sources(path, fps, choose)
+    wanted, decoded = _read_expected(path, size, fps, fit, choose)
     while True:
-        info, times, pictures = _decode(path, wanted, size, fit)
+        info, times, pictures = decoded or _decode(path, wanted, size, fit)
         if info.kind:
             raise VideoError(path, info.kind, info.reason)
         nearest = nearest_frames(times, fps)
         sources = nearest[np.asarray(choose(len(nearest)), dtype=np.int64)]
         wanted = set(sources.tolist())
         if wanted <= pictures.keys():
-            break  # else the file holds other frames than its packets announce: once more
+            break
+        decoded = None  # the file holds other frames than its packets announce: once more
     frames = np.stack([pictures[source] for source in sources.tolist()])
     return Video(frames, sources, times[sources], len(nearest), fps, info)
 
@@ -158,40 +159,6 @@ def nearest_frames(times: np.ndarray, fps: float) -> np.ndarray:
     return np.searchsorted(halfway, np.arange(length) / fps, side="right")
 
 
-def square_picture(frame: av.VideoFrame, aspect: float, size: int, fit: str) -> np.ndarray:
-    """Convert a decoded frame to a square picture, as shown.
-
-    Args:
-        frame: Decoded frame.
-        aspect: Width of a pixel divided by its height.
-        size: Height and width of the result, in pixels.
-        fit: ``stretch`` ignores the aspect ratio; ``letterbox`` keeps it and pads with black.
-
-    Returns:
-        RGB, uint8, shape (size, size, 3).
-    """
-    if fit == "stretch":
-        return picture(frame, size, size)
-    width, height = _shown_size(frame, aspect)
-    scale = size / max(width, height)
-    width, height = max(1, round(width * scale)), max(1, round(height * scale))
-    top, left = (size - height) // 2, (size - width) // 2
-    canvas = np.zeros((size, size, 3), np.uint8)
-    canvas[top : top + height, left : left + width] = picture(frame, width, height)
-    return canvas
-
-
-def picture(frame: av.VideoFrame, width: int, height: int) -> np.ndarray:
-    """Convert a decoded frame to RGB at a size as shown, after rotation: (height, width, 3)."""
-    if frame.rotation % 180:
-        width, height = height, width
-    # AREA averages where the picture gets smaller, as OpenCV's INTER_AREA does.
-    method = Interpolation.AREA if width < frame.width else Interpolation.BILINEAR
-    # More threads cost twice the time of one; the pixels are the same.
-    pixels = frame.reformat(width, height, "rgb24", interpolation=method, threads=1).to_ndarray()
-    return np.rot90(pixels, frame.rotation // 90)
-
-
 def read_pictures(path: str | Path, width: int, height: int) -> Iterator[np.ndarray]:
     """Yield every frame of a video file in order, RGB, at a size as shown: (height, width, 3).
 
@@ -199,21 +166,48 @@ def read_pictures(path: str | Path, width: int, height: int) -> Iterator[np.ndar
         VideoError: If the file cannot be opened.
     """
     with open_video(path) as (container, stream):
-        for frame in _frames(container, stream, _Decoding()):
+        for frame in decoded_frames(_packets(container, stream)):
             yield picture(frame, width, height)
 
 
-def _expected_sources(path: str | Path, fps: float, choose: Callable) -> set[int]:
-    """Return the frames that will be wanted if every packet gives a frame, without decoding.
+def _read_expected(
+    path: str | Path, size: int, fps: float, fit: str, choose: Callable
+) -> tuple[set[int], _Decoded | None]:
+    """Return the frames that will be wanted if every packet gives a frame, and what decoding gives.
 
-    An AVI file often has one or two packets more than frames, so the choices for fewer are added.
+    None for a file whose packets are too large to keep: it is opened again to be decoded.
     """
     with open_video(path) as (container, stream):
-        pts = [p.pts for p in _packets(container, stream) if p.size and not p.is_discard]
-        stored = sorted(set(pts) - {None})
-        in_order = "avi" in container.format.name and stream.codec_context.has_b_frames
-        is_usable = len(stored) == len(pts) and not in_order
-        times, _ = _times(stored if is_usable else [None] * len(pts), stream)
+        pts, packets, num_bytes = [], [], 0
+        for packet in _packets(container, stream):
+            if packet.size and not packet.is_discard:
+                pts.append(packet.pts)
+            num_bytes += packet.size
+            packets.append(packet)
+            if num_bytes > MAX_KEPT:
+                packets.clear()
+        wanted = _expected_sources(container, stream, pts, fps, choose)
+        if num_bytes > MAX_KEPT:
+            return wanted, None
+        return wanted, _decode_packets(path, stream, packets, wanted, size, fit)
+
+
+def _expected_sources(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    pts: list[int | None],
+    fps: float,
+    choose: Callable,
+) -> set[int]:
+    """Return the frames that will be wanted if the packets with these timestamps give one each.
+
+    Without usable timestamps, as in an AVI file, there are often one or two packets more than
+    frames, so the choices for fewer are added.
+    """
+    stored = sorted(set(pts) - {None})
+    in_order = "avi" in container.format.name and stream.codec_context.has_b_frames
+    is_usable = len(stored) == len(pts) and not in_order
+    times, _ = frame_times(stored if is_usable else [None] * len(pts), stream)
     counts = range(len(times), max(len(times) - 3, 0), -1)
     return {
         int(nearest[index])
@@ -238,71 +232,66 @@ class _Decoding:
 
     Attributes:
         pts: Timestamp of every frame, in units of the stream; None where it has none.
-        packets: Number of packets that should give a frame.
-        errors: Number of packets that the decoder refused.
+        lead: Number of packets before the first key frame. A recording may begin between two key
+            frames; like a player, the decoder shows it from the first one.
+        packets: Number of packets that should give a frame, from the first key frame on.
+        errors: Number of these packets that the decoder refused.
     """
 
     pts: list[int | None] = field(default_factory=list)
+    lead: int = 0
     packets: int = 0
     errors: int = 0
 
 
-def _frames(
-    container: av.container.InputContainer, stream: av.VideoStream, decoding: _Decoding
+def decoded_frames(
+    packets: Iterable[av.Packet], decoding: _Decoding | None = None
 ) -> Iterator[av.VideoFrame]:
-    """Yield the frames of a stream in the order in which they are shown, and count on the way."""
-    for packet in _packets(container, stream):
-        decoding.packets += bool(packet.size) and not packet.is_discard
+    """Yield the frames of a stream in the order in which they are shown, and count on the way.
+
+    Packets that the decoder refuses are left out.
+    """
+    decoding = decoding or _Decoding()
+    for packet in packets:
+        if packet.size and not packet.is_discard:
+            if packet.is_keyframe or decoding.packets:
+                decoding.packets += 1
+            else:
+                decoding.lead += 1
         try:
             frames = packet.decode()
         except MemoryError:  # it says nothing about the packet
             raise
         except av.error.FFmpegError:
-            decoding.errors += 1
+            decoding.errors += bool(decoding.packets)
             continue
         for frame in frames:
             yield frame
             decoding.pts.append(frame.pts)
 
 
-def _decode(
-    path: str | Path, wanted: set[int], size: int, fit: str
-) -> tuple[VideoInfo, np.ndarray, dict[int, np.ndarray]]:
-    """Decode a file; return its description, the times of its frames and the wanted pictures."""
-    decoding, pictures, shown = _Decoding(), {}, (0, 0)
+def _decode(path: str | Path, wanted: set[int], size: int, fit: str) -> _Decoded:
     with open_video(path) as (container, stream):
-        aspect = float(stream.sample_aspect_ratio or 1) or 1.0
-        for number, frame in enumerate(_frames(container, stream, decoding)):
-            if number == 0:
-                shown = _shown_size(frame, aspect)
-            if number in wanted:
-                pictures[number] = square_picture(frame, aspect, size, fit)
-        times, timing = _times(decoding.pts, stream)
-        info = _describe(path, stream, decoding, times, timing, shown)
-    return info, times, pictures
+        return _decode_packets(path, stream, _packets(container, stream), wanted, size, fit)
 
 
-def _shown_size(frame: av.VideoFrame, aspect: float) -> tuple[int, int]:
-    width, height = round(frame.width * aspect), frame.height
-    return (height, width) if frame.rotation % 180 else (width, height)
-
-
-def _times(pts: Sequence[int | None], stream: av.VideoStream) -> tuple[np.ndarray, Timing]:
-    """Return the time of every frame after the first, in seconds, and where it comes from."""
-    if pts and None not in pts:
-        times = np.array([int(value) - int(pts[0]) for value in pts]) * float(stream.time_base)
-        if len(pts) > 1 and (np.diff(times) > 0).all() and times[-1] < MAX_SECONDS:
-            return times, "timestamps"
-    rate = _rate(stream)
-    return np.arange(len(pts)) / (rate if len(pts) / rate < MAX_SECONDS else USUAL_RATE), "index"
-
-
-def _rate(stream: av.VideoStream) -> float:
-    """Return the frame rate that the header gives, in Hz, or 25 if it gives none that can be."""
-    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
-    if stream.start_time is None:  # a raw stream: only its codec knows, the rest is a guess
-        rates = (stream.codec_context.framerate, *rates)
-    return next((float(rate) for rate in rates if rate and 0 < rate <= MAX_RATE), USUAL_RATE)
+def _decode_packets(
+    path: str | Path,
+    stream: av.VideoStream,
+    packets: Iterable[av.Packet],
+    wanted: set[int],
+    size: int,
+    fit: str,
+) -> _Decoded:
+    decoding, pictures, shown = _Decoding(), {}, (0, 0)
+    aspect = float(stream.sample_aspect_ratio or 1) or 1.0
+    for number, frame in enumerate(decoded_frames(packets, decoding)):
+        if number == 0:
+            shown = shown_size(frame, aspect)
+        if number in wanted:
+            pictures[number] = square_picture(frame, aspect, size, fit)
+    times, timing = frame_times(decoding.pts, stream)
+    return _describe(path, stream, decoding, times, timing, shown), times, pictures
 
 
 def _describe(
@@ -313,7 +302,7 @@ def _describe(
     timing: Timing,
     shown: tuple[int, int],
 ) -> VideoInfo:
-    gaps = np.diff(times) if len(times) > 1 else np.array([1 / _rate(stream)])
+    gaps = np.diff(times) if len(times) > 1 else np.array([1 / header_rate(stream)])
     seconds = float(times[-1] + np.median(gaps)) if len(times) else 0.0
     kind, reason = _fault(path, stream, decoding, seconds)
     return VideoInfo(
@@ -335,14 +324,15 @@ def _fault(
     path: str | Path, stream: av.VideoStream, decoding: _Decoding, seconds: float
 ) -> tuple[FaultKind, str] | tuple[None, None]:
     """Return what decoding a file showed to be wrong; what its header claims is no evidence."""
-    num_frames, packets = len(decoding.pts), decoding.packets
+    num_frames, packets = len(decoding.pts), decoding.packets or decoding.lead
     if missing := missing_bytes(Path(path)):
         lack = f"{missing:,} bytes are missing at the end, {num_frames} frames decode"
         return "cut off", f"{lack}; fetch the file again"
     allowed = max(LOST_FRAMES_ALLOWED, LOST_SHARE_ALLOWED * packets)
     if not num_frames or packets - num_frames > allowed or decoding.errors > allowed:
         return "damaged", f"{num_frames} of {packets} frames decode; fetch the file again"
-    announced = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    is_claim = stream.duration and not may_jump(stream)  # else it is read from the clock
+    announced = float(stream.duration * stream.time_base) if is_claim else 0.0
     if announced - seconds > max(1.0, LOST_SHARE_ALLOWED * announced):
         return "cut off", f"ends after {seconds:.1f} of {announced:.1f} s; fetch the file again"
     return None, None

@@ -13,10 +13,12 @@ import numpy as np
 from av.container import InputContainer
 
 from hstlib.data.container import open_video
-from hstlib.data.video import MAX_RATE, TIME_TOLERANCE, USUAL_RATE, square_picture
+from hstlib.data.pictures import square_picture
+from hstlib.data.times import LONGEST_GAP, MAX_SECONDS, header_rate, may_jump
+from hstlib.data.video import TIME_TOLERANCE, decoded_frames
 
 TIMEOUT = 10.0  # seconds without data before a network source counts as gone
-LONGEST_GAP = 60.0  # seconds between two frames; a longer one is a jump of the source's clock
+LONGEST_LIVE_GAP = 60.0  # seconds between two frames; a longer one is a jump of the clock
 GAPS_KEPT = 100_000  # for the duration of the last frame; a camera may run for weeks
 
 CAMERAS = {
@@ -157,26 +159,17 @@ def nearest_frames_so_far(
 
 def _timed_frames(opened: Opened) -> Iterator[tuple[float, av.VideoFrame]]:
     """Yield every frame with its time after the first, in seconds; times increase."""
-    base, rate = float(opened.stream.time_base), opened.stream.guessed_rate
-    usual_gap = 1 / float(rate if rate and 0 < rate <= MAX_RATE else USUAL_RATE)
+    base, usual_gap = float(opened.stream.time_base), 1 / header_rate(opened.stream)
+    longest_gap = LONGEST_GAP if may_jump(opened.stream) else MAX_SECONDS
+    longest_gap = LONGEST_LIVE_GAP if opened.live else longest_gap
     first, shift, last = None, 0.0, -usual_gap
-    for frame in _decoded_frames(opened):
+    for frame in decoded_frames(opened.container.demux(opened.stream)):
         time = last + usual_gap
         if frame.pts is not None:
             first = frame.pts if first is None else first
             stamped = (frame.pts - first) * base
-            if not last < stamped + shift <= last + LONGEST_GAP:
+            if not last < stamped + shift <= last + longest_gap:
                 shift = time - stamped
             time = stamped + shift
         yield time, frame
         last = time
-
-
-def _decoded_frames(opened: Opened) -> Iterator[av.VideoFrame]:
-    """Yield every frame that can be decoded; packets that cannot be are left out."""
-    for packet in opened.container.demux(opened.stream):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            continue
-        yield from frames

@@ -60,8 +60,8 @@ def read_windows(source: str, config: ClipConfig, every: float) -> Iterator[Wind
         SourceError: If the source cannot be opened, or stops sending.
         VideoError: If the file cannot be used.
     """
-    if not every > 0:
-        raise ValueError(f"every is {every:g} seconds, it must be positive")
+    if not 0 < every < float("inf"):
+        raise ValueError(f"every is {every:g} seconds, it must be positive and finite")
     if config.sampling != "consecutive":
         raise ValueError(
             f"{shown(source)}: the model's sampling is {config.sampling!r}, its clips span whole "
