@@ -10,15 +10,24 @@ import os
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 ModelName = Literal[
     "hst", "c3d", "r2plus1d", "r3d", "r3d-standard", "r2plus1d-standard", "r3d-flow"
 ]
 BackboneName = Literal["resnet21", "vgg13", "demo"]
 DatasetName = Literal["hmdb51", "ucf101", "jhmdb", "demo-hmdb51", "demo-ucf101", "folder"]
+LIST_NAME = "videos.csv"  # the list that is used if a folder of videos holds one
 Protocol = Literal["official", "validation", "random-by-video", "random-by-clip"]
 
 # Section 4, "Training Details": HST 0.01; R2Plus1D and R3D 0.001; C3D 0.0001 (NaN at 0.1).
@@ -34,8 +43,25 @@ PAPER_LEARNING_RATE: dict[str, float] = {
 }
 
 
+MAX_WORKERS = 256
+"""Most processes that load, decode or compute beside each other."""
+MAX_EPOCHS = 100_000
+"""Most epochs of a run."""
+
+
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    """Settings whose bounds refuse slips of the keyboard, which would fill memory or take years."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("it must not be true or false")
+        return value
 
     @classmethod
     def from_flat(cls, settings: Mapping[str, Any]) -> Self:
@@ -75,7 +101,7 @@ class DataConfig(_Settings):
     there. The random protocols test on a random fifth of each class, with ``split`` as seed, drawn
     from the videos or from their ``clips_per_video`` clips. They leak, and exist to measure how
     much."""
-    limit: int = Field(0, ge=0)
+    limit: int = Field(0, ge=0, le=10**9)
     """Smoke test: use at most this number of training videos, of test and of validation videos,
     spread over the classes. The run's id says so, and no table of the paper counts it. 0: all."""
 
@@ -99,15 +125,15 @@ class ModelConfig(_Settings):
 class LoopConfig(_Settings):
     """The training loop. The defaults are the paper's: Adam in float32, nothing added."""
 
-    epochs: int = Field(100, ge=1)
+    epochs: int = Field(100, ge=1, le=MAX_EPOCHS)
     """Passes over the training set (the paper's "100 iterations" are read as epochs)."""
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(64, ge=2, le=65_536)
     """Clips per optimiser step, over all processes."""
-    learning_rate: float = Field(1e-2, gt=0)
+    learning_rate: float = Field(1e-2, gt=0, le=1000)
     """Adam's step size."""
     schedule: Literal["constant", "cosine"] = "constant"
     """Learning rate schedule; the paper names none."""
-    warmup_epochs: int = Field(0, ge=0)
+    warmup_epochs: int = Field(0, ge=0, le=MAX_EPOCHS)
     """Epochs over which the learning rate rises from zero."""
     max_grad_norm: float = Field(0.0, ge=0)
     """Maximum gradient norm; larger gradients are scaled down to it. 0 disables clipping."""
@@ -116,7 +142,7 @@ class LoopConfig(_Settings):
     ema_decay: float = Field(0.0, ge=0, lt=1)
     """Decay of the exponential moving average (EMA) of the weights. If set, the averaged weights
     are evaluated. 0: off."""
-    accumulation_steps: int = Field(1, ge=1)
+    accumulation_steps: int = Field(1, ge=1, le=65_536)
     """Gradient accumulation: number of parts that a batch is divided into to save memory. Each
     part has its own batch statistics."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -127,14 +153,14 @@ class LoopConfig(_Settings):
     class_weights: bool = False
     """Weight each training clip by the inverse of the number of training videos of its class, for
     data sets whose classes differ in size. The mean weight is 1."""
-    patience: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0, le=MAX_EPOCHS)
     """Early stopping: end training after this number of epochs in a row without a better validation
     accuracy; needs ``validation``. 0: train all ``epochs``."""
     deterministic: bool = True
     """Use deterministic algorithms where they exist; slower on a GPU."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Seed of the initial weights, the order of the clips and all augmentation."""
-    num_workers: int = Field(0, ge=0)
+    num_workers: int = Field(0, ge=0, le=MAX_WORKERS)
     """Loader processes; 0 loads in the training process."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device to train on; ``auto`` uses a GPU if one is available."""
@@ -149,11 +175,11 @@ class ClipConfig(_Settings):
     (``consecutive``); ``uniform`` spreads the 16 frames over the whole video instead.
     """
 
-    num_frames: int = Field(16, ge=2, multiple_of=2)
+    num_frames: int = Field(16, ge=2, le=512, multiple_of=2)
     """Frames per clip."""
-    fps: float = Field(16.0, gt=0)
+    fps: float = Field(16.0, gt=0, le=1000)
     """Frame rate that the video is resampled to, in frames per second."""
-    size: int = Field(224, ge=16)
+    size: int = Field(224, ge=16, le=2048)
     """Height and width of the clip, in pixels."""
     fit: Literal["stretch", "letterbox"] = "stretch"
     """How a frame is resized: ``stretch`` ignores the aspect ratio (the paper's 224x224),
@@ -163,7 +189,7 @@ class ClipConfig(_Settings):
     it."""
     flow: Literal["dis", "dis-ultrafast", "dis-medium", "farneback", "difference"] = "dis"
     """OpenCV's optical flow method; ``difference`` is a control without direction of motion."""
-    clips_per_video: int = Field(1, ge=1)
+    clips_per_video: int = Field(1, ge=1, le=1000)
     """Clips cut from each video, evenly spaced; training draws one, evaluation averages over
     all."""
 
@@ -171,7 +197,7 @@ class ClipConfig(_Settings):
 class AugmentConfig(_Settings):
     """Augmentation of training clips. The paper names none; by default there is none."""
 
-    crop_size: int = Field(0, ge=0)
+    crop_size: int = Field(0, ge=0, le=2048)
     """Height and width of a random square crop, in pixels; evaluation crops squares of the same
     size. 0: no crop."""
     flip: bool = False
@@ -188,14 +214,14 @@ class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig
     last layer is used if the classes are the same in the same order, and made anew if not. The path
     is relative to the project root, on the command line to the working directory. Empty: random
     weights."""
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0, le=1000)
     """Adam's step size. None: the paper's rate for the model."""
     validation: bool = False
     """Hold out about 15 % of the training groups, and evaluate the epoch that scores best on them
     instead of the last."""
     num_crops: Literal[1, 3] = 1
     """Crops per clip that evaluation averages over; used if ``crop_size`` is set."""
-    variant: str = Field("", pattern=r"^[a-z0-9.-]*$")
+    variant: str = Field("", pattern=r"^[a-z0-9.-]*$", max_length=64)
     """End of the run's id, which keeps apart runs that differ in settings that the id lacks."""
 
     @model_validator(mode="before")
@@ -244,11 +270,16 @@ class TrainConfig(AugmentConfig, ClipConfig, LoopConfig, ModelConfig, DataConfig
     def run_id(self) -> str:
         """Name of the run: data set, protocol, model, reading, backbone, split, seed, variant.
 
-        It names a folder, so more than two combined readings are named by a digest. A run that
+        Videos of your own are named by their folder, or by their list, unless it is ``videos.csv``.
+        The id names a folder, so more than two combined readings are named by a digest. A run that
         starts from other weights is ``finetuned``; of two such runs that differ in the weights
         only, one needs a ``variant``. A run with a limit has it in its name.
         """
-        name = Path(self.data_dir).name if self.dataset == "folder" else self.dataset
+        name = self.dataset
+        if name == "folder":
+            place = project_path(self.data_dir)
+            name = (place.parent if place.name == LIST_NAME else place).name
+            name = f"folder-{name}" if name in get_args(DatasetName) else name
         if self.protocol != "official":
             name = f"{name}-{self.protocol}"
         reading = "" if self.reading == "paper" else f"-{_shortened(self.reading)}"
@@ -278,39 +309,13 @@ def settings_error(error: ValidationError) -> str:
     for detail in error.errors():
         name = ".".join(map(str, detail["loc"]))
         reason = detail["msg"].removeprefix("Value error, ").partition(", unable to")[0]
-        reason = reason.replace("Input should be", "it must be")
+        reason = reason.replace("Input should", "it must").replace("String should", "it must")
         if detail["type"] == "extra_forbidden":
             reason = unknown_setting(name, TrainConfig.model_fields)
         elif name:
             reason = f"{name} is {detail['input']!r}; {reason}"
         lines.append(reason)
     return "; ".join(lines)
-
-
-def parse_settings(settings: Mapping[str, Any], source: Path) -> TrainConfig:
-    """Read settings that an earlier run stored.
-
-    Args:
-        settings: Stored mapping.
-        source: File it comes from, for error messages.
-
-    Raises:
-        ValueError: If an earlier version of hstlib wrote them, or a name or a value is not allowed.
-    """
-    refuse_nested_settings(settings, source)
-    try:
-        return TrainConfig.from_flat(settings)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
-
-
-def refuse_nested_settings(settings: Mapping[str, Any], source: Path) -> None:
-    """Raise ValueError if an earlier version of hstlib stored the settings, in nested groups."""
-    if any(isinstance(value, Mapping) for value in settings.values()):
-        raise ValueError(
-            f"{source} was written by an earlier version of hstlib, whose settings this version "
-            "cannot read; move it away and train again"
-        )
 
 
 def project_root() -> Path:

@@ -80,4 +80,7 @@ def sentence_of_box(box: str) -> str:
     wrong = re.fullmatch(r"Error parsing --([\w-]+).*: invalid literal for int.*: (.+)", sentence)
     if wrong:
         sentence = f"{wrong[1].replace('-', '_')} is {wrong[2]}; it must be a valid integer"
+    if missing := re.fullmatch(r"Missing from python -m hstlib (\w+): (.+)", sentence):
+        needed = re.findall(r"(--\S+ \S+|\S+) (.+?)\.? \(required\)", missing[2])
+        sentence = f"{missing[1]} needs " + " and ".join(f"{n} ({about})" for n, about in needed)
     return f"{sentence.rstrip('.')}; see `python -m hstlib --help`"

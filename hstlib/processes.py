@@ -13,6 +13,7 @@ from typing import TypeVar
 import cv2
 from pebble import ProcessExpired, ProcessPool
 
+from hstlib.config import MAX_WORKERS
 from hstlib.files import REMEDY
 
 MAX_BREAKS = 3
@@ -57,13 +58,13 @@ def map_in_processes(
         twice.
 
     Raises:
-        ValueError: If the number of processes is below 1.
+        ValueError: If the number of processes is below 1 or above :data:`MAX_WORKERS`.
         RuntimeError: If worker processes cannot start. An exception that the function raises is
             raised here.
         OSError: If all workers are killed several times in a row.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers is {workers}; use 1 or more")
+    if workers is not None and not 1 <= workers <= MAX_WORKERS:
+        raise ValueError(f"workers is {workers}; use 1 to {MAX_WORKERS}")
     workers = min(workers or os.cpu_count() or 1, len(items))
     waiting = deque((item, 1) for item in items)
     breaks = 0

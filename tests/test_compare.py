@@ -165,4 +165,5 @@ def test_a_folder_without_rows_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["hstlib", "compare", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == f"error: {tmp_path} has no result rows"
+    reason = "has no result rows; name a folder of finished runs"
+    assert ended.value.code == f"error: {tmp_path} {reason}"

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ from hstlib.config import (
     ClipConfig,
     TrainConfig,
     data_root,
-    parse_settings,
     project_path,
     project_root,
 )
+from hstlib.training.rows import parse_settings
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -79,6 +80,46 @@ def test_errors_are_one_line_in_plain_words(wrong, message):
     with pytest.raises(ValueError) as error:
         TrainConfig.from_flat(wrong)
     assert str(error.value) == message
+
+
+ABSURD = {
+    "num_frames": [10**6, -2, 0, True, "1e3", 1.5],
+    "size": [10**5, -1, True],
+    "crop_size": [10**5, -1],
+    "batch_size": [10**7, -4, 1, True, "1e3"],
+    "epochs": [10**9, -1, True, "1e3", 2.5],
+    "warmup_epochs": [10**9, -1],
+    "patience": [10**9, -1],
+    "accumulation_steps": [10**7, 0],
+    "num_workers": [10**4, -1, True],
+    "clips_per_video": [10**6, 0],
+    "limit": [10**12, -1],
+    "seed": [2**63, -1, True, "x"],
+    "split": [True, 0],
+    "learning_rate": [1e9, -1, math.nan, math.inf, "nan", "inf", True],
+    "fps": [1e9, -1, math.nan, math.inf, True],
+    "max_grad_norm": [-1, math.nan, math.inf],
+    "label_smoothing": [1, math.nan],
+    "ema_decay": [1, math.nan],
+    "colour_jitter": [1, -math.inf],
+    "variant": ["x" * 65, "a/b", True],
+    "data_dir": [True],
+    "num_crops": [True],
+}
+
+
+@pytest.mark.parametrize("name", ABSURD)
+def test_an_absurd_value_is_one_line_at_once(name):
+    for value in ABSURD[name]:
+        with pytest.raises(ValueError) as error:
+            TrainConfig.from_flat({name: value})
+        assert str(error.value).startswith(f"{name} is {value!r}; it must "), value
+        assert "\n" not in str(error.value) and "Input" not in str(error.value)
+
+
+def test_the_largest_values_are_allowed():
+    TrainConfig(num_frames=512, size=2048, batch_size=65_536, epochs=100_000, num_workers=256)
+    TrainConfig(seed=2**63 - 1, learning_rate=1000, fps=1000, clips_per_video=1000)
 
 
 def test_an_unknown_name_like_no_other_lists_the_known_ones():

@@ -8,23 +8,20 @@ import torch
 from scores import score_videos
 from torch import Tensor, nn
 
-from hstlib.config import ClipConfig, TrainConfig
+from hstlib.config import ClipConfig
 from hstlib.data.augment import evaluation_views
 from hstlib.data.clips import normalise
-from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample
 from hstlib.data.flow import optical_flow
 from hstlib.data.store import VideoClips, prepare_store
 from hstlib.training.evaluate import (
     average_views,
-    predict_video,
     score_clips,
     score_views,
     summarise,
 )
 
 CLIP = ClipConfig(size=16, clips_per_video=2)
-TRAINED = TrainConfig(**CLIP.model_dump())
 
 
 class Spy(nn.Module):
@@ -227,12 +224,6 @@ def test_no_more_than_a_batch_of_clips_is_read_ahead(model, samples):
     assert views.shape == (1000, 4) and len(read) == 2000
 
 
-def test_a_file_of_many_clips_is_predicted_in_batches(model, samples):
-    config = TRAINED.model_copy(update={"clips_per_video": 40})
-    predict_video(model, samples[0].path, config)
-    assert [len(clips) for clips, _ in model.seen] == [16, 16, 8]
-
-
 def test_a_batch_of_nothing_is_refused(model, store, samples):
     with pytest.raises(ValueError, match="batch_size is 0"):
         score_views(model, samples, store, batch_size=0)
@@ -283,17 +274,6 @@ def test_shuffling_computes_the_flow_anew(model, store, samples):
     ]
     expected = optical_flow(frames[0][order]).astype(np.float16)
     np.testing.assert_array_equal(flow[0].numpy(), expected)
-
-
-def test_predicting_a_file_equals_scoring_it_from_the_store(model, store, samples):
-    probabilities = predict_video(model.train(), samples[0].path, TRAINED)
-    expected = score_videos(model, samples[:1], store)[0]
-    np.testing.assert_allclose(probabilities, expected, rtol=1e-5)
-
-
-def test_predicting_an_unusable_file_names_it(model, samples):
-    with pytest.raises(VideoError, match=r"1\.avi: empty"):
-        predict_video(model, samples[1].path, TRAINED)
 
 
 def test_scoring_that_takes_long_says_how_far_it_is(model, store, samples, monkeypatch, caplog):

@@ -208,7 +208,7 @@ def test_a_finished_run_is_found_from_moved_data_and_trained_longer(config, vide
     )
     assert all(torch.equal(found[name], expected[name]) for name in found | expected)
     assert load_row(results / row.run_id / "row-1-epochs.json") == first
-    with pytest.raises(ValueError, match=r"holds another run \(epochs 3 instead of 1\)"):
+    with pytest.raises(ValueError, match="is trained for 3 epochs, more than the 1 asked for"):
         run_experiment(moved, results)
 
 

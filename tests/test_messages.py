@@ -23,10 +23,14 @@ CALLS = {
     "train {tiny} --batch-size 9": "8 training videos do not fill a batch of 9; lower",
     "train {tiny} --results {video}": "{video}: file exists; name another place",
     "train {tiny} --results /proc/x": "/proc/x: no such file or directory; create it, or name anot",
-    "train {tiny} --size 18": "clips have shape (1, 3, 16, 18, 18), expected (B, 3, 16, H, W) with",
-    "prepare folder --data-dir {videos} --size 10000000": "size 10000000: 1 clips of 16 frames tak",
+    "train {tiny} --size 18": "size 18, num_frames 16: clips have shape (1, 3, 16, 18, 18), expect",
+    "train {tiny} --num-workers 10000": "num_workers is '10000'; it must be less than or equal",
+    "train {tiny} --learning-rate nan": "learning_rate is 'nan'; it must be a finite number",
+    "prepare folder --data-dir {videos} --size 10000000": "size is '10000000'; it must be less th",
+    "prepare folder --data-dir {videos} --size 2048 --num-frames 512": "size 2048: 1 clips of 512",
     "verify nope": "invalid choice 'nope' for argument 'dataset'. Expected one of ('hmdb51', 'ucf",
-    "verify folder --data-dir {videos} --workers -2": "workers is -2; use 1 or more",
+    "verify folder --data-dir {videos} --workers -2": "workers is -2; use 1 to 256",
+    "verify folder --data-dir {videos} --workers 10000": "workers is 10000; use 1 to 256",
     "store rm": "invalid choice 'rm' for argument 'action'. Expected one of ('ls', 'check', 'gc')",
     "adopt {here}/none": "{here}/none: no folder; adopt takes the folder of the videos",
     "adopt {videos} --classes nope": "{videos}: no class 'nope'; it has left, right",
@@ -36,7 +40,7 @@ CALLS = {
     "evaluate {here}/none.safetensors": "{here}/none.safetensors: no such checkpoint; train one w",
     "evaluate {video}": "{video}: not a checkpoint of hstlib (Error while deserializing header: h",
     "evaluate {here}/flipped.safetensors": "{here}/flipped.safetensors: not a checkpoint of hstli",
-    "predict {video}": "Missing from python -m hstlib predict: --checkpoint PATH",
+    "predict {video}": "predict needs --checkpoint PATH (A .safetensors file",
     "predict {video} {video} --checkpoint {checkpoint} --annotated {here}/a.mp4":
         "--annotated {here}/a.mp4 takes one video, not 2",
     "predict {video} --checkpoint {checkpoint} --annotated {here}/a.txt":
@@ -50,6 +54,7 @@ CALLS = {
     "plan check {plan} modle=r3d": "unknown setting 'modle'; did you mean 'model'?",
     "plan check {plan} model=hst": "model 'hst' is not in the plan; use one of r3d",
     "plan check {plan} epochs=x": "epochs is 'x'; it must be a valid integer",
+    "plan check {plan} epochs=true": "epochs is True; it must not be true or false",
     "plan check {plan} build=/etc": "build is '/etc'; it must be a folder in the project, such as",
     "compare {here}/none": "there is no folder {here}/none to read result rows from",
     "compare {here}": "{here} has no result rows",
@@ -57,8 +62,11 @@ CALLS = {
 
 
 @pytest.fixture
-def fill(finished_run, class_folders, in_its_data_root, tmp_path) -> Callable[[str], str]:
+def fill(
+    finished_run, class_folders, in_its_data_root, tmp_path, monkeypatch
+) -> Callable[[str], str]:
     """Replace the names of places by places."""
+    monkeypatch.chdir(tmp_path)  # where `results` is written to
     damaged = bytearray(finished_run.checkpoint.read_bytes())
     damaged[-1000] ^= 4
     (tmp_path / "flipped.safetensors").write_bytes(damaged)

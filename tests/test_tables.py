@@ -156,13 +156,22 @@ WRONG = {
 
 @pytest.mark.parametrize("change", WRONG)
 def test_a_wrong_row_changes_no_cell_and_is_listed(all_rows, change):
+    """Where only the change keeps it out, the seed has such a row at every split."""
     changed, reason = WRONG[change]
-    config = paper_settings().model_copy(update={"seed": 7})
-    wrong = row_of(config, [10] * GROUPS, **changed)
+    splits = (1,) if change in ("other split", "incomplete") else (1, 2, 3)
+    settings = [paper_settings().model_copy(update={"seed": 7, "split": s}) for s in splits]
+    wrong = [row_of(config, [10] * GROUPS, **changed) for config in settings]
     for table in (2, 4):
-        assert cells(table, [*all_rows, wrong]) == cells(table, all_rows)
-    (line,) = left_out([*all_rows, wrong])
-    assert line.startswith(f"{wrong.run_id}: ") and reason in line
+        assert cells(table, [*all_rows, *wrong]) == cells(table, all_rows)
+    lines = left_out([*all_rows, *wrong])
+    assert [line.partition(": ")[0] for line in lines] == [row.run_id for row in wrong]
+    assert reason in lines[0]
+
+
+def test_a_right_seed_more_changes_its_cell(all_rows):
+    settings = [paper_settings().model_copy(update={"seed": 7, "split": s}) for s in (1, 2, 3)]
+    more = [*all_rows, *(row_of(config, [10] * GROUPS) for config in settings)]
+    assert cells(2, more)["HST"] != cells(2, all_rows)["HST"] and left_out(more) == []
 
 
 def test_what_does_not_change_a_result_does_not_keep_a_row_out():
@@ -331,3 +340,8 @@ def test_names_of_several_levels_are_joined_and_missing_ones_refused():
         show_table(pd.DataFrame({"a": [1]}, index=["x"]), "t")
     with pytest.raises(ValueError, match="names that are all different"):
         show_table(pd.DataFrame([[1, 2]], columns=["a", "a"]), "t")
+
+
+def test_truth_values_are_words():
+    table = show_table(pd.DataFrame({"fits": [True, False, None]}), "t")
+    assert table.frame["fits"].tolist() == ["yes", "no", ""] and table.numeric == frozenset()

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from hstlib.book.paper import ALL_TITLES
+from hstlib.book.selection import complete_grid
 from hstlib.book.statistics import (
     ALPHA,
     DEFAULT_HST,
@@ -141,24 +141,15 @@ def _check_budget(rows: Sequence[Row]) -> None:
 
 
 def complete_block(rows: Iterable[Row], pairs: set[tuple[int, int]] | None = None) -> list[Row]:
-    """Return the most runs that have the same splits for every seed.
+    """Return runs that have the same splits for every seed: those of the seed with most splits.
 
     Args:
         rows: Runs of one model.
         pairs: Splits and seeds to choose from; None: those of the rows.
     """
-    by_pair = {(row.config.split, row.config.seed): row for row in rows}
-    available = by_pair.keys() if pairs is None else by_pair.keys() & pairs
-    splits, seeds = sorted({s for s, _ in available}), sorted({s for _, s in available})
-    best: list[Row] = []
-    for count in range(len(splits), 0, -1):
-        for chosen in combinations(splits, count):
-            complete = [
-                seed for seed in seeds if all((split, seed) in available for split in chosen)
-            ]
-            if len(chosen) * len(complete) > len(best):
-                best = [by_pair[split, seed] for split in chosen for seed in complete]
-    return best
+    rows = [row for row in rows if pairs is None or (row.config.split, row.config.seed) in pairs]
+    chosen, _ = complete_grid(rows)
+    return sorted(chosen, key=lambda row: (row.config.split, row.config.seed))
 
 
 def results(rows: Iterable[Row]) -> list[Result]:

@@ -215,7 +215,7 @@ def compare(results: Positional[Path]) -> None:
 
     rows = load_rows(results.expanduser())
     if not rows:
-        raise ValueError(f"{results} has no result rows")
+        raise ValueError(f"{results} has no result rows; name a folder of finished runs")
     for comparison in compare_rows(rows):
         say(comparison.dataset)
         for table in (comparison.models, comparison.differences):

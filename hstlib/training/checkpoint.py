@@ -9,11 +9,12 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from hstlib import __version__
-from hstlib.config import TrainConfig, parse_settings
+from hstlib.config import TrainConfig
 from hstlib.data.datasets import VideoSet
 from hstlib.model.registry import build_model, to_channels_last
 from hstlib.training.identity import Ancestor, DataIdentity, RunIdentity, differing_data
 from hstlib.training.provenance import identify_data
+from hstlib.training.rows import parse_settings
 from hstlib.training.sealed import differing_tensors, first_not_finite, load_sealed, save_sealed
 
 
@@ -105,7 +106,10 @@ def load_checkpoint(path: Path, device: str = "cpu") -> tuple[nn.Module, TrainCo
     """
     checkpoint = read_checkpoint(path)
     config, classes = checkpoint.config, list(checkpoint.data.class_names)
-    model = build_model(config.model, len(classes), config.backbone, config.reading)
+    try:
+        model = build_model(config.model, len(classes), config.backbone, config.reading)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     model.float()  # as it was trained, whatever the default data type is here
     if differing := differing_tensors(checkpoint.tensors, model.state_dict()):
         raise ValueError(

@@ -7,16 +7,15 @@ read has no views, and counts as wrong.
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, repeat
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hstlib.config import ClipConfig, TrainConfig
+from hstlib.config import ClipConfig
 from hstlib.data.augment import evaluation_views
-from hstlib.data.clips import cut_clips, normalise
+from hstlib.data.clips import normalise
 from hstlib.data.container import VideoError
 from hstlib.data.datasets import Sample
 from hstlib.data.flow import optical_flow
@@ -198,24 +197,3 @@ def summarise(
     if unreadable < len(labels):
         summary["ece"] = expected_calibration_error(reliability(scores, labels))
     return summary | {"videos": len(labels), "unreadable": unreadable}
-
-
-def predict_video(model: nn.Module, path: Path, config: TrainConfig) -> np.ndarray:
-    """Classify one video file.
-
-    Args:
-        model: The model; it is put into evaluation mode.
-        path: The video file.
-        config: Settings that the model was trained with; clips are cut and cropped accordingly.
-
-    Returns:
-        Probabilities, shape (num_classes,), averaged over the clips and crops.
-
-    Raises:
-        hstlib.data.video.VideoError: If the file cannot be used.
-        NotFiniteError: If the scores are not finite: the model has diverged.
-    """
-    frames, flow, *_ = cut_clips(path, config.clip)
-    clips = zip(repeat(0), frames, flow, strict=False)
-    views = _score_each(model, clips, BATCH_SIZE, config.crop_size, config.num_crops)
-    return _mean(np.stack([probabilities for _, probabilities in views]), str(path))

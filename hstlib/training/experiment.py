@@ -115,8 +115,11 @@ def check_model(config: TrainConfig) -> None:
     """
     with torch.device("meta"), torch.no_grad():
         model = build_model(config.model, 2, config.backbone, config.reading).eval()
-        shape = (config.num_frames, config.input_size, config.input_size)
-        model(torch.empty(1, 3, *shape), torch.empty(1, 2, *shape))
+        frames, size = config.num_frames, config.input_size
+        try:
+            model(torch.empty(1, 3, frames, size, size), torch.empty(1, 2, frames, size, size))
+        except ValueError as error:
+            raise ValueError(f"size {size}, num_frames {frames}: {error}") from None
 
 
 def open_dataset(config: TrainConfig, data_dir: str = "") -> VideoSet:

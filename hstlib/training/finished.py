@@ -36,13 +36,15 @@ def finished_row(folder: Path, config: TrainConfig, data: VideoSet, checkpoint: 
         )
     settings = differing_settings(row.config.model_dump(), config.model_dump())
     of_data = differing_data(row.data, identify_data(data, config.clip))
-    epochs = ""
-    if row.config.epochs > config.epochs:
-        epochs = f"epochs {row.config.epochs} instead of {config.epochs}"
-    if differences := ", ".join(filter(None, (settings, epochs, of_data))):
+    if differences := ", ".join(filter(None, (settings, of_data))):
         raise ValueError(
             f"{folder} holds another run ({differences}); move it away or choose another results "
             "folder"
+        )
+    if row.config.epochs > config.epochs:
+        raise ValueError(
+            f"{folder} is trained for {row.config.epochs} epochs, more than the {config.epochs} "
+            "asked for; raise epochs or choose another results folder"
         )
     if row.config.epochs < config.epochs:
         _check_longer(folder, row.config.epochs, config.epochs)

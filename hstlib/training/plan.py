@@ -60,8 +60,8 @@ class Resources(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    gpus: int = Field(0, ge=0)
-    cpus: int = Field(1, ge=1)
+    gpus: int = Field(0, ge=0, le=64)
+    cpus: int = Field(1, ge=1, le=1024)
 
 
 class Plan(BaseModel):
@@ -124,7 +124,10 @@ def read_plan(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{path}: no YAML: {reason}; a plan is a text such as workflow/params/demo.yaml"
+        ) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: a plan is a mapping of keys, not {content!r}")
     return content

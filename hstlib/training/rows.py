@@ -1,12 +1,12 @@
 """Result rows on disk: one JSON file per run, or one line per run in a published file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hstlib.config import TrainConfig, refuse_nested_settings
+from hstlib.config import TrainConfig
 from hstlib.files import complete
 from hstlib.training.identity import Ancestor, DataIdentity
 
@@ -187,3 +187,29 @@ def _parse(kind: type[Record], text: bytes, path: Path) -> Record:
         raise ValueError(
             f"{path}: not a results row: {'; '.join(reasons)}; restore it, or move it away"
         ) from error
+
+
+def parse_settings(settings: Mapping[str, Any], source: Path) -> TrainConfig:
+    """Read settings that an earlier run stored.
+
+    Args:
+        settings: Stored mapping.
+        source: File it comes from, for error messages.
+
+    Raises:
+        ValueError: If an earlier version of hstlib wrote them, or a name or a value is not allowed.
+    """
+    refuse_nested_settings(settings, source)
+    try:
+        return TrainConfig.from_flat(settings)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def refuse_nested_settings(settings: Mapping[str, Any], source: Path) -> None:
+    """Raise ValueError if an earlier version of hstlib stored the settings, in nested groups."""
+    if any(isinstance(value, Mapping) for value in settings.values()):
+        raise ValueError(
+            f"{source} was written by an earlier version of hstlib, whose settings this version "
+            "cannot read; move it away and train again"
+        )
