@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from hstlib.data import demo
+from own_folders import draw_folders
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "book/own_clips.md").read_text()
@@ -22,17 +21,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """What the page asks for, drawn: two folders of class folders, and a video."""
-    for clip in demo._write_hmdb51(tmp_path / "drawn", 0):
-        name, number = clip.path.parent.name, int(clip.path.name[4:6])
-        if name in ("close", "slide_left", "disc") and number < 6 and clip.path.stem[-1] in "01":
-            demo.draw_clip(clip)
-            owner = "my-clips" if name != "disc" else "other-clips"
-            target = tmp_path / owner / name
-            target.mkdir(parents=True, exist_ok=True)
-            clip.path.rename(target / clip.path.name)
-    shutil.copytree(tmp_path / "my-clips/close", tmp_path / "other-clips/Close")
-    shutil.copy(next((tmp_path / "my-clips/close").iterdir()), tmp_path / "clip.avi")
+    draw_folders(tmp_path)
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     return tmp_path
 
@@ -47,7 +36,7 @@ def test_the_commands_of_the_page_run_as_written(folder):
 
     def call(*command: str) -> str:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600
         )
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stdout + done.stderr

@@ -134,6 +134,42 @@ def test_papermill_commands_name_parameters_of_their_notebooks():
         assert named and named <= set(known), words
 
 
+def cells_of(path: Path) -> list[tuple[str, dict]]:
+    """Source and cell of each cell of a notebook."""
+    return [("".join(cell["source"]), cell) for cell in json.loads(path.read_text())["cells"]]
+
+
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CLOSING = "## What the paper claims, and what was measured"
+WITH_EXERCISES = [path for path in CHAPTERS if "## Exercises" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", WITH_EXERCISES, ids=lambda path: path.stem)
+def test_exercises_have_a_folded_solution_each_and_stand_before_the_end(path):
+    cells = cells_of(path)
+    sources = [source for source, _ in cells]
+    (at,) = [i for i, source in enumerate(sources) if source.startswith("## Exercises")]
+    solution, cell = cells[at + 1]
+    questions = re.findall(r"(?m)^\d\. ", sources[at])
+    assert len(re.findall(r"(?m)^# \d\. ", solution)) == len(questions) >= 3
+    assert solution.count("assert") >= 2 and "hide-cell" in cell["metadata"]["tags"]
+    assert any(CLOSING in source for source in sources[at:])
+
+
+def test_most_chapters_have_exercises_and_say_what_is_checked_and_what_came_out():
+    assert len(WITH_EXERCISES) >= 8
+    for path in WITH_EXERCISES:
+        (opening, _), *_ = cells_of(path)
+        assert "you will have" in " ".join(opening.split()), path.stem
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_each_cell_has_one_stream_of_each_name(path):
+    for _, cell in cells_of(path):
+        streams = [o["name"] for o in cell.get("outputs", []) if o["output_type"] == "stream"]
+        assert len(streams) == len(set(streams)), f"cell {cell['id']}: run make notebooks"
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"\bmake ([a-z-]+)`", RUN + README))

@@ -14,6 +14,7 @@ from hstlib.data.clips import cut_clips, normalise
 from hstlib.data.container import VideoError
 from hstlib.inference.predictor import Predictor
 from hstlib.model.registry import build_model
+from hstlib.training.experiment import open_dataset
 from hstlib.training.sealed import NotFiniteError
 
 CLASSES = ["clap", "wave", "прыжок"]
@@ -134,6 +135,15 @@ def test_load_gives_the_model_its_classes_and_its_preprocessing(finished_run, cl
     assert predictor.config == finished_run.config
     video = next(class_folders.rglob("*.avi"))
     assert hstlib.load(str(finished_run.checkpoint), device="cpu")(video) == predictor(video)
+
+
+def test_files_get_the_answers_that_the_run_recorded_from_its_store(finished_run):
+    files = [sample.path for sample in open_dataset(finished_run.config).test]
+    best = [prediction.best for prediction in hstlib.load(finished_run.checkpoint).each(files)]
+    predicted = [finished_run.row.class_names[p] for _, p, _ in finished_run.row.videos]
+    assert [guess.label for guess in best] == predicted
+    confidences = finished_run.row.confidences
+    assert [guess.probability for guess in best] == pytest.approx(confidences, rel=1e-5)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:1"])

@@ -146,6 +146,7 @@ def test_a_report_has_probes_references_and_chance(finished_run, in_its_data_roo
     assert "difference" not in rows["original"] and len(rows["one frame"]["difference"]) == 3
     lines = report_lines(json.loads(json.dumps(report)))
     assert lines[-1].split() == ["chance", "50.0"] and "without a network:" in lines
+    assert f"{report['run_id']} on moves: " in lines[0]
 
 
 def test_other_classes_are_refused(finished_run, ucf101_root, in_its_data_root):

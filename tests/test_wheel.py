@@ -3,14 +3,23 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import time
+import venv
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 
 import pytest
+from own_folders import draw_folders
 
 import hstlib
 
@@ -105,3 +114,112 @@ def test_the_source_distribution_passes_tests_of_its_own(built):
         text=True, env={**os.environ, "PYTHONPATH": str(project)},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout
+
+
+TRAIN = """train --dataset folder --data-dir my-clips --backbone demo --size 48 --batch-size 4
+    --learning-rate 0.003 --schedule cosine"""
+RUN = "results/my-clips-hst-demo-s1-seed0"
+
+
+class Environment:
+    """A new environment with the wheel, and a folder to work in that is no checkout.
+
+    Attributes:
+        seconds: Time of every step, by its name.
+    """
+
+    def __init__(self, folder: Path, wheel: Path):
+        self.folder, self.seconds = folder, {}
+        venv.create(folder / "environment", with_pip=True)
+        (self.bin,) = {*folder.glob("environment/bin"), *folder.glob("environment/Scripts")}
+        self.variables = {
+            name: value for name, value in os.environ.items() if name != "PYTHONPATH"
+        } | {"HST_DATA": str(folder / "data"), "OMP_NUM_THREADS": "1"}
+        with self.step("install"):
+            options = ["-q", "--constraint", str(ROOT / "constraints.txt")]
+            process = self.start(
+                "-m", "pip", "install", *options, f"{wheel}[export]", "onnxruntime"
+            )
+            said, _ = process.communicate()
+        if "No matching distribution" in said:
+            pytest.skip(f"packages cannot be installed here: {said[-300:]}")
+        assert process.returncode == 0, said
+        draw_folders(folder)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begin
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [self.bin / "python", *arguments], cwd=self.folder, env=self.variables, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+    def call(self, name: str, command: str, program: str = "-m hstlib") -> str:
+        """Run a command to its end, and return what it printed."""
+        with self.step(name):
+            process = self.start(*program.split(), *command.split())
+            said, _ = process.communicate(timeout=3600)
+        assert process.returncode == 0, said
+        return said
+
+    def interrupt(self, name: str, command: str, epochs: Path) -> str:
+        """Press Ctrl-C after the first epoch, and return what was printed."""
+        with self.step(name):
+            process = self.start("-m", "hstlib", *command.split())
+            while process.poll() is None and not (epochs.is_file() and epochs.stat().st_size):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            said, _ = process.communicate(timeout=600)
+        assert process.returncode == 130, said
+        return said
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder over HTTP on this machine; the address."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_from_a_folder_of_clips_to_onnx_in_a_new_environment(built, tmp_path):
+    shell = Environment(tmp_path, built.wheel)
+    run, weights = tmp_path / RUN, f"{RUN}/last.safetensors"
+    assert "class folders" in shell.call("adopt", "adopt my-clips")
+    said = shell.interrupt("train, Ctrl-C", f"{TRAIN} --epochs 2", run / "epochs.jsonl")
+    assert "the same command resumes after epoch 1" in said
+    said = shell.call("resume", f"{TRAIN} --epochs 2")
+    assert "resuming after epoch 1/2" in said and "test top-1" in said
+    said = shell.call("train longer", f"{TRAIN} --epochs 4")
+    assert "resuming after epoch 2/4" in said and "epochs is 4 instead of 2" in said
+    assert len((run / "epochs.jsonl").read_text().splitlines()) == 4
+    other = TRAIN.replace("my-clips", "other-clips").replace("0.003", "0.001")
+    said = shell.call("fine-tune on other classes", f"{other} --epochs 1 --from {weights}")
+    assert "tensors made anew: head.2.weight, head.2.bias" in said
+    said = shell.call("evaluate on a labelled folder", f"evaluate {weights} --on other-clips")
+    assert "12 clips of 1 of the model's 2 classes" in said and "disc (12)" in said
+    assert "warning: the model was trained on" in said and "  close: " in said
+    shell.call("train a baseline", f"{TRAIN} --epochs 4 --model r3d-standard")
+    assert "HST minus standard R3D" in shell.call("compare", "compare results")
+    shell.call("explain", f"predict clip.avi --checkpoint {weights} --explain maps.mp4")
+    assert (tmp_path / "maps.mp4").stat().st_size > 1000
+    said = shell.call("predict a file", f"predict clip.avi --checkpoint {weights} --json")
+    predicted = dict(json.loads(said.splitlines()[-1])["top"])
+    assert predicted.keys() == {"close", "slide_left"}
+    with served(tmp_path) as address:
+        said = shell.call("stream", f"stream {address}/clip.avi --checkpoint {weights}")
+    windows = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert dict(windows[0]["top"]).keys() == predicted.keys() and "windows, 0 left out" in said
+    shell.call("export", f"export {weights} model.onnx")
+    example = f"{ROOT / 'examples/onnx_predict.py'}"
+    said = shell.call("ONNX example", "model.onnx clip.avi", program=example)
+    without_torch = {name: float(p) for name, p in map(str.split, said.splitlines())}
+    assert without_torch == pytest.approx(predicted, abs=1e-4)
+    print(*(f"{name:32}{seconds:7.1f} s" for name, seconds in shell.seconds.items()), sep="\n")

@@ -85,7 +85,7 @@ def probe_report(
     return {
         "run_id": config.run_id,
         "checkpoint": checkpoint_sha256(checkpoint),
-        "dataset": dataset,
+        "dataset": data.name,
         "split": config.split,
         "protocol": config.protocol,
         "split_id": data.split_id,
@@ -120,11 +120,9 @@ def _row(name: str, correct: Any, groups: list[str], original: Any = None) -> di
 
 def report_lines(report: dict[str, Any]) -> list[str]:
     """Return a report as the lines of a table."""
-    from hstlib.data.ridge import RIDGES
     from hstlib.data.shortcuts import SHORTCUTS
-    from hstlib.inference.probe import PROBES
+    from hstlib.inference.probe import ABOUT
 
-    about = {name: text for name, (_, text) in PROBES.items()} | SHORTCUTS | RIDGES
     lines = [
         f"{report['run_id']} on {report['dataset']}: {report['videos']} test videos of "
         f"{report['sources']} sources; top-1 in %, with its 95 % interval"
@@ -133,5 +131,5 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         if row["name"] == next(iter(SHORTCUTS)):
             lines.append("without a network:")
         interval = f"{row['top1']:5.1f} [{row['low']:.1f}, {row['high']:.1f}]"
-        lines.append(f"{row['name']:26} {interval:20} {about[row['name']]}")
+        lines.append(f"{row['name']:26} {interval:20} {ABOUT[row['name']]}")
     return [*lines, f"{'chance':26} {report['chance']:5.1f}"]

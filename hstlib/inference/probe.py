@@ -17,8 +17,8 @@ from hstlib.config import TrainConfig
 from hstlib.data.clips import Clips
 from hstlib.data.datasets import VideoSet
 from hstlib.data.flow import optical_flow
-from hstlib.data.ridge import ridge_classes
-from hstlib.data.shortcuts import nearest_classes, read_features
+from hstlib.data.ridge import RIDGES, ridge_classes
+from hstlib.data.shortcuts import SHORTCUTS, nearest_classes, read_features
 from hstlib.data.store import ClipStore
 from hstlib.training.evaluate import average_views, score_views
 from hstlib.training.metrics import predict_classes
@@ -78,6 +78,8 @@ PROBES: dict[str, tuple[Change, str]] = {
     "neither": (_still_texture, "noise that stands still, flow 0"),
 }
 """Change and description of each probe."""
+ABOUT = {name: text for name, (_, text) in PROBES.items()} | SHORTCUTS | RIDGES
+"""What each probe shows the model, and what each reference without a network sees, by name."""
 
 
 def draw_texture(size: int, rng: np.random.Generator) -> np.ndarray:
