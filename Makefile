@@ -59,7 +59,7 @@ VOLATILE := metadata.papermill metadata.language_info.version metadata.widgets \
 notebooks: $(INSTALLED)
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace $(NOTEBOOKS)
 	$(BIN)/jupyter nbconvert --coalesce-streams $(NOTEBOOKS)
-	$(BIN)/nbstripout --keep-output --keep-count --extra-keys "$(VOLATILE)" $(NOTEBOOKS)
+	$(BIN)/nbstripout --keep-id --keep-output --keep-count --extra-keys "$(VOLATILE)" $(NOTEBOOKS)
 
 # As root, JupyterLab wants --allow-root.
 lab: $(INSTALLED)

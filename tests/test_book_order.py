@@ -14,8 +14,8 @@ def pages() -> list[Path]:
     """The pages of the book in order."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     names = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-    places = [(ROOT / f"book/{name}.md", ROOT / f"book/{name}.ipynb") for name in names]
-    return [(page if page.exists() else notebook).resolve() for page, notebook in places]
+    places = [(ROOT / f"book/{name}.md", ROOT / f"{name}.ipynb") for name in names]
+    return [page if page.exists() else notebook for page, notebook in places]
 
 
 def markdown(page: Path) -> str:

@@ -8,7 +8,14 @@ import pytest
 from example_rows import make_row
 from sphinx.application import Sphinx
 
-from hstlib.book.origin import STAMP, describe_inputs, digest, provenance, stale_inputs
+from hstlib.book.origin import (
+    STAMP,
+    describe_inputs,
+    digest,
+    measured_with,
+    provenance,
+    stale_inputs,
+)
 from hstlib.training.rows import publish_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,12 +85,37 @@ def test_faults_of_a_built_page_are_found(extension):
         assert any(fault in line for line in extension.find_faults(html)), html
 
 
+@pytest.mark.parametrize(
+    "picture",
+    [
+        '<svg role="img" aria-label="A map of the model.">',
+        '<div class="hst-player" role="group" aria-label="Frames that move.">',
+    ],
+)
+def test_drawings_and_players_need_a_number_too(extension, picture):
+    caption = f"<figcaption><p>Figure B1 {CAPTION}</p></figcaption>"
+    assert extension.find_faults(f"<figure>{picture}{caption}</figure>") == []
+    (fault,) = extension.find_faults(picture)
+    assert "has no caption" in fault
+    (fault,) = extension.find_faults(f"<figure>{picture}{caption}</figure>".replace("B1", ""))
+    assert "has no number" in fault
+    assert extension.find_faults("<svg viewBox='0 0 1 1'></svg>") == []  # an icon of the theme
+
+
+def test_a_link_to_a_figure_becomes_its_number(extension):
+    import plain_links
+
+    source = ['"source": [\n "[The plot\\n",\n "below](#fig-a) and [a](x.md)."\n]']
+    plain_links._rewrite(None, "", source)
+    assert source == ['"source": [\n "{numref}`fig-a` and [a](x.md)."\n]']
+
+
 def notebook(text: str, *, wiped: bool = False, caption: bool = True) -> dict:
     """A notebook with a printed line and a figure."""
     settings = {"figure": {"caption": CAPTION, "name": "fig-a"}, "image": {"alt": ALT}}
     picture = {"output_type": "display_data", "data": {"image/png": PIXEL}, "metadata": {}}
     printed = {"output_type": "stream", "name": "stdout", "text": [f"{text}\n"]}
-    cell = {"cell_type": "code", "execution_count": 1, "source": ["plt.show()"]}
+    cell = {"cell_type": "code", "execution_count": 1, "source": ["x = 1\n", "plt.show()"]}
     cell |= {"metadata": {"mystnb": settings} if caption else {}}
     cell |= {"outputs": [] if wiped else [printed, picture]}
     return {
@@ -130,9 +162,18 @@ def test_a_changed_row_and_a_wiped_output_end_the_build(rows, tmp_path):
     _, warnings = build(tmp_path, content)
     assert f"rows has sha256 {digest(rows)}; the stored output" in warnings
     _, warnings = build(tmp_path, notebook("", wiped=True))
-    assert "a cell that draws has no output: 'plt.show()'" in warnings
+    assert "a cell that shows results has no output: 'plt.show()'" in warnings
     _, warnings = build(tmp_path, notebook("", caption=False))
     assert "picture 1 has no caption" in warnings
+
+
+@pytest.mark.parametrize("source", ['show_table(table, "t")', "print(describe_inputs(*files))"])
+def test_a_wiped_table_and_a_wiped_digest_are_found(extension, source):
+    content = notebook("")
+    cell = content["cells"][1] | {"metadata": {}, "source": [source], "outputs": []}
+    (fault,) = extension.output_faults(content | {"cells": [cell]})
+    assert "no output" in fault and source in fault
+    assert extension.output_faults(content | {"cells": [cell | {"outputs": [{"text": "a"}]}]}) == []
 
 
 def test_a_missing_input_is_named(rows):
@@ -161,3 +202,14 @@ def test_provenance_says_data_settings_commit_hardware_date_and_cost():
     assert (facts["seconds, sum"], facts["hours, sum"]) == ("3600", "1.00")
     assert rows[1].commit[:9] + "+" in facts["commits"]
     assert facts["finished"] == rows[0].finished[:10]
+
+
+def test_what_a_measurement_does_not_say_is_not_recorded(rows, tmp_path):
+    file = tmp_path / "speed.json"
+    file.write_text(json.dumps({"hardware": "CPU; OpenCV 5", "commit": "ab12", "cpu_threads": 2}))
+    (tmp_path / "counts.json").write_text("{}")
+    table = measured_with(file, "counts.json")
+    assert table.loc["speed"].tolist() == [
+        digest(file), "CPU, 2 threads", "OpenCV 5", "ab12", "not recorded"
+    ]  # fmt: skip
+    assert set(table.loc["counts"][1:]) == {"not recorded"}

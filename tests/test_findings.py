@@ -1,9 +1,16 @@
 """The five sentences of the first page follow from the rows and change with them."""
 
 import pytest
-from example_rows import make_row
+from example_rows import answers, make_row
 
-from hstlib.book.findings import OFFICIAL, RANDOM, Evidence, decisions, sentences
+from hstlib.book.findings import (
+    OFFICIAL,
+    RANDOM,
+    Evidence,
+    decisions,
+    describe_setting,
+    sentences,
+)
 from hstlib.book.study import differences_from_hst
 from hstlib.training.rows import Row
 
@@ -81,3 +88,17 @@ def test_references_are_those_of_the_splits_that_were_run():
     table = evidence(*BOTH_WAYS).leak_table()
     assert table.loc["colour histogram", [OFFICIAL, RANDOM]].tolist() == pytest.approx([10, 60])
     assert table.loc["HST", "added"] == pytest.approx(5)
+
+
+def test_a_setting_is_compared_with_the_runs_that_differ_in_it_alone():
+    def fit(value: str, hits: list[int], **settings) -> Row:
+        return make_row(videos=answers(hits), fit=value, dataset="jhmdb", **settings)
+
+    usual, other = fit("stretch", [2, 3, 2, 3]), fit("letterbox", [8, 7, 8, 7])
+    clause = describe_setting([usual, other], "fit", "letterbox")
+    assert clause.startswith("hst (paper) on jhmdb, split 1, seed 0: +50.0 points [")
+    assert describe_setting([usual], "fit", "letterbox") == "not trained"
+    alone = "no published run differs in it alone"
+    assert describe_setting([usual, fit("letterbox", [8] * 4, seed=1)], "fit", "letterbox") == alone
+    longer = fit("letterbox", [8] * 4, epochs=7)
+    assert describe_setting([usual, longer], "fit", "letterbox") == alone

@@ -17,6 +17,13 @@ PAGES = [*sorted(ROOT.glob("book/*.md")), ROOT / "README.md", ROOT / "CONTRIBUTI
 ROLE = re.compile(r"\{[a-z][a-z:-]*\}`[^`]+`")
 LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^()\s]+)\)")
 TARGET = re.compile(r"(?m)^\(([a-z0-9-]+)\)=$")
+FIGURE = re.compile(r'"name": "(fig-[a-z0-9-]+)"')
+GENERATED = {"index.md": ["fig-verdict"], "equations.md": ["fig-model-map"]}
+
+needs_symbolic_link = pytest.mark.skipif(
+    not (ROOT / "book/notebooks").is_symlink(),
+    reason="an unpacked archive has a copy of the notebooks in place of a symbolic link",
+)
 
 
 def text_of(path: Path) -> str:
@@ -37,9 +44,15 @@ def dead_links(path: Path, text: str) -> list[str]:
         place, _, anchor = link.partition("#")
         target = path.parent / place if place else path
         content = text if target == path else text_of(target) if target.is_file() else None
-        if content is None or (anchor and anchor not in TARGET.findall(content)):
+        if content is None or (anchor and anchor not in targets(target, content)):
             dead.append(link)
     return dead
+
+
+def targets(path: Path, text: str) -> list[str]:
+    """Labels of a file: those of its text, and the names of its figures."""
+    figures = FIGURE.findall(path.read_text()) if path.suffix == ".ipynb" else []
+    return [*TARGET.findall(text), *figures, *GENERATED.get(path.name, [])]
 
 
 def needs_jupyter_book(path: Path, text: str) -> bool:
@@ -70,7 +83,7 @@ def test_dead_links_are_found():
         ("see {doc}`x`", True),
         ("see {eq}`eq-1`", True),
         ("a {math} in braces", False),
-        ("[a](notebooks/02_reformer.ipynb)", True),
+        pytest.param("[a](notebooks/02_reformer.ipynb)", True, marks=needs_symbolic_link),
         ("[a](../notebooks/02_reformer.ipynb#eq-9)", False),
     ],
 )

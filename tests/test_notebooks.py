@@ -15,8 +15,8 @@ from papermill.parameterize import parameterize_notebook
 from hstlib.book.plots import Prediction, prediction_figure
 from hstlib.config import TrainConfig
 from hstlib.data.clips import cut_clips
+from hstlib.inference.predictor import Predictor
 from hstlib.training.checkpoint import load_checkpoint
-from hstlib.training.evaluate import predict_video
 from hstlib.training.rows import load_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +62,11 @@ def test_stored_outputs_are_complete_and_clean(path):
 def test_every_notebook_is_in_the_book():
     toc = (ROOT / "_toc.yml").read_text()
     assert [path.stem for path in NOTEBOOKS if f"notebooks/{path.stem}\n" not in toc] == []
+
+
+def test_ids_of_cells_are_unique_in_the_book():
+    ids = [cell["id"] for path in NOTEBOOKS for cell in read(path)["cells"]]
+    assert len(set(ids)) == len(ids)
 
 
 def parameters_of(path: Path) -> dict[str, Any]:
@@ -223,11 +228,11 @@ def test_figure_of_real_clips_by_a_trained_model(real_run):
         videos = sorted((clips / data_set).rglob("*.avi"))
         predictions = []
         for path in videos:
-            scores = predict_video(model, path, config)
-            assert scores.sum() == pytest.approx(1, abs=1e-5)
+            prediction = Predictor(model, config, classes)(path, top=len(classes))
+            assert sum(p for _, p in prediction.top) == pytest.approx(1, abs=1e-5)
             (frames,) = cut_clips(path, config.clip.model_copy(update={"size": 112})).frames
             assert frames.shape == (16, 112, 112, 3)
-            predictions.append(Prediction(frames, classes[scores.argmax()], scores.max()))
+            predictions.append(Prediction(frames, *prediction.best))
         figure = prediction_figure(predictions)
         labels = [text.get_text() for ax in figure.axes for text in ax.texts]
         assert len(labels) == 4 * len(videos) > 0

@@ -205,6 +205,7 @@ def test_the_register_says_of_each_reading_what_came_out_in_its_own_entry():
         for number in range(1, REGISTER.count("(reading-r") + 1)
         for block in re.findall(r"```{outcome}\n(.+?)```", register_entry(number), re.DOTALL)
         for name in block.split()
+        if "=" not in name  # a setting of the clips
     }
     assert listed == {name: reading.entry for name, reading in READINGS.items()}
     assert "not trained" not in re.sub(r"\"not\strained\"", "", REGISTER)

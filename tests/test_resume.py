@@ -97,5 +97,5 @@ def test_a_killed_run_resumes_to_the_same_weights(class_folders, tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_kills(class_folders, tmp_path):
-    check_kills(class_folders, tmp_path, kills=20)
+def test_twenty_of_each_signal(class_folders, tmp_path):
+    check_kills(class_folders, tmp_path, kills=20 * len(SIGNALS))

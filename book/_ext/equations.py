@@ -8,12 +8,15 @@ import os
 
 from docutils import nodes
 from docutils.statemachine import StringList
+from figures import numbered_figure
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
 from hstlib.book.equations import load_index
 from hstlib.book.ledger import load_claims
 from hstlib.book.model_map import model_map
+
+CAPTION = "HST from frames and flow to classes, with the shape of every output for one clip."
 
 
 class ModelMap(SphinxDirective):
@@ -24,7 +27,7 @@ class ModelMap(SphinxDirective):
         self.env.note_reread()
         readings = self.env.app.builder.get_relative_uri(self.env.docname, "readings")
         diagram = model_map(lambda n: f"#equation-{n}", lambda n: f"{readings}#reading-r{n}")
-        return [nodes.raw("", diagram.svg(), format="html")]
+        return [numbered_figure(self, "fig-model-map", CAPTION, diagram.svg())]
 
 
 class EquationIndex(SphinxDirective):
@@ -43,7 +46,8 @@ class EquationIndex(SphinxDirective):
         name = f"equation-{number}"
         section = nodes.section("", nodes.title("", f"Equation ({number})"), ids=[name])
         section["names"] = [name]
-        lines = [f"> {entry.words}", "", "$$", f"{entry.tex} \\tag*{{({number})}}", "$$", ""]
+        equation = f"{entry.tex} \\tag*{{({number})}}"
+        lines = [f"> {entry.words}", "", "\\begin{equation*}", equation, "\\end{equation*}", ""]
         lines += [f"- {line}" for line in self._facts(entry)]
         for source in entry.sources:
             lines += ["", *self._folded(source)]

@@ -1,8 +1,8 @@
-"""End the build on a figure without caption, number or text, and on stale or wiped outputs.
+"""Number the figures; end the build on one without caption or text, and on stale or wiped outputs.
 
 A notebook's figure gets its caption and its text for screen readers from the metadata of its cell:
-``mystnb: {figure: {caption, name}, image: {alt}}``. Every fault is a warning, which ``-W`` makes an
-error.
+``mystnb: {figure: {caption, name}, image: {alt}}``. A directive makes one with
+:func:`numbered_figure`. Every fault is a warning, which ``-W`` makes an error.
 """
 
 import json
@@ -10,18 +10,38 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.util import logging
 
 from hstlib.book.origin import stale_inputs
 
 log = logging.getLogger(__name__)
 HASH = re.compile(r"[0-9a-f]{32,}")
+SHOWING = "\nplt.show()", "show_table(", "describe_inputs("
 NUMBERED = re.compile(r"^\s*\S+ [A-Z]?\d+\s")
 VOID = {"img", "br", "hr", "input", "link", "meta", "source", "wbr", "col", "area", "base", "embed"}
 
 
+def numbered_figure(directive, name, caption, html):
+    """Return a figure of HTML with a caption; links with its name get its number.
+
+    Args:
+        directive: The Sphinx directive that makes the figure.
+        name: Label, such as ``fig-leak``.
+        caption: Text below the figure, with a full stop.
+        html: The picture, with a text for screen readers.
+    """
+    figure = nodes.figure("", nodes.raw("", html, format="html"), names=[name])
+    figure += nodes.caption("", caption)
+    directive.state.document.note_explicit_target(figure, figure)
+    return figure
+
+
 class _Pictures(HTMLParser):
-    """Collect every notebook picture with the caption of the figure around it."""
+    """Collect every picture of the book with the caption of the figure around it.
+
+    A picture is an image file, a drawing with a role (others are icons), or a player.
+    """
 
     def __init__(self):
         super().__init__()
@@ -34,10 +54,17 @@ class _Pictures(HTMLParser):
         if tag == "figcaption":
             self.caption = ""
         if tag == "img" and "_images/" in (values.get("src") or ""):
-            picture = [values.get("alt") or "", None]
-            self.pictures.append(picture)
-            if "figure" in self.stack:
-                self.waiting.append(picture)
+            self._add(values.get("alt"))
+        elif tag == "svg" and values.get("role") in ("img", "group"):
+            self._add(values.get("aria-label") or values.get("aria-labelledby"))
+        elif values.get("class") == "hst-player":
+            self._add(values.get("aria-label"))
+
+    def _add(self, text):
+        picture = [text or "", None]
+        self.pictures.append(picture)
+        if "figure" in self.stack:
+            self.waiting.append(picture)
 
     def handle_endtag(self, tag):
         if tag not in self.stack:
@@ -85,9 +112,9 @@ def output_faults(notebook):
         if cell["cell_type"] != "code":
             continue
         source = "".join(cell["source"])
-        draws = "plt.show()" in source.splitlines() or "mystnb" in cell["metadata"]
-        if draws and not cell["outputs"]:
-            faults.append(f"a cell that draws has no output: {source.splitlines()[-1]!r}")
+        shows = "mystnb" in cell["metadata"] or any(call in source for call in SHOWING)
+        if shows and not cell["outputs"]:
+            faults.append(f"a cell that shows results has no output: {source.splitlines()[-1]!r}")
         texts += ["".join(output.get("text", "")) for output in cell["outputs"]]
     return faults + stale_inputs("\n".join(texts))
 
@@ -109,7 +136,7 @@ def _check_pictures(app, exception):
         return
     for docname in sorted(app.env.found_docs):
         page = Path(app.outdir) / f"{docname}.html"
-        if app.env.doc2path(docname).endswith(".ipynb") and page.is_file():
+        if page.is_file():
             for fault in find_faults(page.read_text()):
                 log.warning(fault, location=docname)
 

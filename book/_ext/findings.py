@@ -5,15 +5,16 @@ from functools import cache
 
 import matplotlib.pyplot as plt
 from docutils import nodes
+from figures import numbered_figure
 from sphinx.util.docutils import SphinxDirective
 
-from hstlib.book.findings import Evidence, sentences
+from hstlib.book.findings import Evidence, describe_setting, sentences
 from hstlib.book.plots import show_leak
 from hstlib.book.specification import describe_changes
 from hstlib.book.study import differences_from_hst
-from hstlib.config import project_root
+from hstlib.config import TrainConfig, project_root
 from hstlib.model.readings import READINGS
-from hstlib.training.rows import load_rows
+from hstlib.training.rows import Row, load_rows
 
 TRAINED = "results/published/readings"
 
@@ -21,6 +22,7 @@ CAPTION = (
     "Top-1 on J-HMDB, real clips of HMDB51, of networks and of what needs no network: the same "
     "clips at official splits and at random splits by video."
 )
+TEXT = "A horizontal line for each model, from a dot, official splits, to a square, random splits."
 
 
 class Findings(SphinxDirective):
@@ -33,12 +35,12 @@ class Findings(SphinxDirective):
             self.env.note_dependency(str(root / folder))
         evidence = Evidence.load(root)
         items = [nodes.list_item("", nodes.paragraph(text=text)) for text in sentences(evidence)]
-        picture = nodes.raw("", _figure(evidence), format="html")
-        return [nodes.enumerated_list("", *items, enumtype="arabic"), picture]
+        figure = numbered_figure(self, "fig-verdict", CAPTION, _picture(evidence))
+        return [nodes.enumerated_list("", *items, enumtype="arabic"), figure]
 
 
 class Outcome(SphinxDirective):
-    """Say what came out of each reading that it names: a reading of the paper or an ablation."""
+    """Say what came out of each reading, ablation or setting, such as ``fit=letterbox``."""
 
     has_content = True
 
@@ -46,9 +48,14 @@ class Outcome(SphinxDirective):
         """Return a list; a reading that the library does not have stops the build."""
         items = []
         for name in " ".join(self.content).split():
-            if name not in READINGS:
-                raise self.error(f"{name} is no reading; use some of {[*READINGS]}")
-            text = nodes.Text(f": {_outcomes()[name]}.")
+            setting, _, value = name.partition("=")
+            if value and setting in TrainConfig.model_fields:
+                outcome = describe_setting(_published(), setting, value)
+            elif name in READINGS:
+                outcome = _outcomes()[name]
+            else:
+                raise self.error(f"{name} is no reading and no setting; readings: {[*READINGS]}")
+            text = nodes.Text(f": {outcome}.")
             text = nodes.paragraph("", "", nodes.literal("", name), text)
             items.append(nodes.list_item("", text))
         return [nodes.paragraph("", "", nodes.strong("", "What came out.")), _bullets(items)]
@@ -56,6 +63,12 @@ class Outcome(SphinxDirective):
 
 def _bullets(items: list[nodes.Node]) -> nodes.Node:
     return nodes.bullet_list("", *items, bullet="*")
+
+
+@cache
+def _published() -> list[Row]:
+    """Return the rows of the study and of the readings."""
+    return [*load_rows(project_root() / TRAINED), *Evidence.load(project_root()).rows]
 
 
 @cache
@@ -70,8 +83,8 @@ def _outcomes() -> dict[str, str]:
     return {name: "; ".join(texts) for name, texts in said.items()}
 
 
-def _figure(evidence: Evidence) -> str:
-    """Return the figure as HTML with its caption; what it shows is its text for screen readers."""
+def _picture(evidence: Evidence) -> str:
+    """Draw top-1 on official and on random splits; return HTML, on white paper in the dark, too."""
     table = evidence.leak_table()
     with plt.rc_context({"svg.hashsalt": "findings", "svg.fonttype": "path"}):
         figure, ax = plt.subplots(figsize=(7.5, 0.36 * len(table.dropna()) + 1.2))
@@ -80,11 +93,9 @@ def _figure(evidence: Evidence) -> str:
         figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
         plt.close(figure)
     svg = text.getvalue()
-    svg = svg[svg.index("<svg") :].replace(
-        "<svg", f'<svg role="img" aria-label="{CAPTION}" style="max-width: 100%; height: auto"', 1
-    )
-    caption = f'<figcaption style="color: black">{CAPTION}</figcaption>'
-    return f'<figure style="background: white">{svg}{caption}</figure>'
+    svg = svg[svg.index("<svg") :]
+    style = "max-width: 100%; min-width: 32em; height: auto; background: white"
+    return svg.replace("<svg", f'<svg role="img" aria-label="{TEXT}" style="{style}"', 1)
 
 
 def setup(app):

@@ -2,12 +2,14 @@
 
 JupyterLab and GitHub follow ``../book/readings.md#reading-r3`` in a notebook, and
 ``../notebooks/02_reformer.ipynb`` in a page. Sphinx knows a label on every page by its name alone.
+A link to a figure, such as ``[the figure below](#fig-leak)``, becomes the number of the figure.
 """
 
 import re
 
 RULES = (
     (re.compile(r"(?<=\]\()[^()\s#]+\.(?:md|ipynb)(?=#(?:reading-r|eq-)\d+\))"), ""),
+    (re.compile(r"\[[^][]+\]\([^()\s]*#(fig-[a-z0-9-]+)\)"), r"{numref}`\1`"),
     (re.compile(r"(?<=\]\()\.\./book/"), "../"),
     (re.compile(r"(?<=\]\()\.\./notebooks/"), "notebooks/"),
 )

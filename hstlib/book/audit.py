@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from hstlib.book.paper import PAPER_ROWS
+from hstlib.book.study import FITTED
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,6 @@ def printed_accuracy(title: str, dataset: str) -> float:
 
 DIAL_CLASSIFIERS = {"histogram": "colour histogram", "network": "R3D"}
 MIN_INFLATION = 10  # percentage points; a smaller difference is not called inflation
-MIN_FIT = 0.95  # training accuracy of a network that counts as trained to the end
 
 
 def dial_findings(rows: pd.DataFrame, chance: float = 0.25) -> list[str]:
@@ -162,7 +162,7 @@ def dial_findings(rows: pd.DataFrame, chance: float = 0.25) -> list[str]:
         f"histogram: {round(gain)} points."
     )
     lowest = table["network_training"].min()
-    fit = "has" if lowest >= MIN_FIT else "has not"
+    fit = "has" if lowest >= FITTED else "has not"
     sentences.append(
         f"Every R3D {fit} fitted its training videos: the lowest training accuracy is {lowest:.0%}."
     )

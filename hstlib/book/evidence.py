@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from hstlib.book import citations, evidence_equations, evidence_networks, evidence_paper
-from hstlib.book.evidence_networks import paper_row
+from hstlib.book.evidence_networks import multiply_adds_of, paper_row
 from hstlib.book.findings import decisions
 from hstlib.book.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAPER_ROWS
 from hstlib.book.selection import paper_rows
@@ -28,7 +28,7 @@ from hstlib.data.overlay import draw_text, put_text
 from hstlib.training.rows import Row, load_rows
 
 PUBLISHED = "results/published"
-NO_ROWS = "no rows of fitted models are published yet"
+NO_ROWS = "no rows of fitted models are published yet."
 
 
 def published_rows(folder: str) -> list[Row]:
@@ -155,8 +155,7 @@ def smaller(table: int) -> Finding:
     """HST has the fewest printed parameters; beside it, the multiply-adds of the built networks."""
     rows = [row for row in PAPER_ROWS if row.table == table]
     fewest = min(rows, key=lambda row: float(row.parameters))
-    models = _benchmark(f"train_step_cpu_{fewest.backbone}_224")["models"]
-    counts = {m["model"]: m["gflop_inference"] / 2 for m in models if m["model"] in MODEL_TITLES}
+    counts = {row.model: multiply_adds_of(row) / 1e9 for row in rows}
     others = sorted(float(row.parameters) for row in rows if row.model != "hst")
     share = float(paper_row(table, "hst").parameters) / others[0]
     cheapest = min(counts, key=counts.__getitem__)

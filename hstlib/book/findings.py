@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from hstlib.book.paper import PAPER_ROWS
-from hstlib.book.statistics import ALPHA
-from hstlib.book.study import Difference, differences_from_hst, results
+from hstlib.book.statistics import ALPHA, confidence_interval, hits_by_group, holm, same_videos
+from hstlib.book.study import Difference, describe_runs, differences_from_hst, results
+from hstlib.config import TrainConfig
+from hstlib.training.identity import SAME_RUN
 from hstlib.training.rows import Row, load_rows
 
 OFFICIAL, RANDOM = "official splits", "random splits by video"
@@ -98,6 +100,47 @@ def decisions(differences: Iterable[Difference]) -> dict[str, list[str]]:
             name = "more accurate" if d.interval.mean > 0 else "less accurate"
         sorted_[name].append(d.other.title)
     return sorted_
+
+
+def describe_setting(rows: Sequence[Row], name: str, value: object) -> str:
+    """Say in a clause what another value of a setting adds to top-1.
+
+    Runs with the value are compared with runs that have the default and differ in nothing else, for
+    each model and data set; the p-values are corrected for all of them.
+
+    Args:
+        rows: Finished runs.
+        name: Name of the setting.
+        value: Its value.
+    """
+    default = TrainConfig.model_fields[name].default
+    changed = [row for row in rows if getattr(row.config, name) == value]
+    usual = {_key(row, name): row for row in rows if getattr(row.config, name) == default}
+    pairs: dict[tuple[str, ...], list[tuple[Row, Row]]] = {}
+    for row in changed:
+        if twin := usual.get(_key(row, name)):
+            group = row.config.model, row.config.reading, row.config.dataset, row.config.protocol
+            pairs.setdefault(group, []).append((row, twin))
+    found = {}
+    for (model, reading, dataset, _), compared in pairs.items():
+        own, others = ([pair[i] for pair in compared] for i in (0, 1))
+        if same_videos(first := hits_by_group(own), second := hits_by_group(others)):
+            title = f"{model} ({reading}) on {dataset}, {describe_runs(own)}"
+            found[title] = confidence_interval(first, second)
+    if not found:
+        return "no published run differs in it alone" if changed else "not trained"
+    corrected = holm({title: interval.p_value for title, interval in found.items()})
+    return "; ".join(
+        f"{title}: {interval.mean:+.1f} points [{interval.low:+.1f}, {interval.high:+.1f}], "
+        f"corrected p {corrected[title]:.2f}"
+        for title, interval in found.items()
+    )
+
+
+def _key(row: Row, but: str) -> str:
+    """Return what runs have in common that differ in one setting alone."""
+    settings = row.config.model_dump(exclude={but, *SAME_RUN})
+    return json.dumps([row.split_id, settings], sort_keys=True, default=str)
 
 
 def sentences(evidence: Evidence) -> list[str]:

@@ -1,6 +1,7 @@
 """Where the numbers of a page come from: its rows, and digests of the files that it read."""
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -96,6 +97,33 @@ def _hardware(row: Row) -> str:
 def _software(row: Row) -> str:
     versions = [f"hstlib {row.version}"] if row.version else []
     return " ".join([*versions, f"torch {row.environment.get('torch', '?')}"])
+
+
+def measured_with(*paths: str | Path) -> pd.DataFrame:
+    """Say with what benchmark files were measured.
+
+    Args:
+        paths: JSON files of ``benchmarks/results``; relative ones start at the project root.
+
+    Returns:
+        A row per file: digest, and hardware, software, commit and seconds of processor time, as
+        text. What a file does not say is "not recorded".
+    """
+    table = {}
+    for path in map(project_path, paths):
+        content = json.loads(path.read_text())
+        threads = f", {content['cpu_threads']} threads" if "cpu_threads" in content else ""
+        hardware, _, software = content.get("hardware", "").partition("; ")
+        torch = f"torch {content['torch']}" if "torch" in content else ""
+        facts = {
+            "sha256": digest(path),
+            "hardware": f"{hardware}{threads}",
+            "software": software or torch,
+            "commit": content.get("commit", ""),
+            "processor seconds": str(content.get("processor_seconds", "")),
+        }
+        table[path.stem] = {name: fact or NOT_RECORDED for name, fact in facts.items()}
+    return pd.DataFrame.from_dict(table, "index").rename_axis("measurement")
 
 
 def digest(path: Path) -> str:

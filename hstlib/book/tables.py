@@ -107,7 +107,9 @@ def _levels(column: object) -> tuple:
 
 
 def _as_text(value: object, digits: int | None) -> str:
-    """Return a cell as text; missing values are empty."""
+    """Return a cell as text; missing values are empty, truth values are yes or no."""
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return ""
     if isinstance(value, float):

@@ -60,11 +60,16 @@ def load_trained(checkpoint: str = "") -> tuple[HST, list[str]]:
         ValueError: If the checkpoint is unusable or is not one of HST, or the run cannot be
             trained.
     """
-    path = project_path(checkpoint) if checkpoint else _train_once()
+    path = checkpoint_path(checkpoint)
     model, _, classes = load_checkpoint(path)
     if not isinstance(model, HST):
         raise ValueError(f"{path} is a {type(model).__name__}; use a checkpoint of HST")
     return model.double(), classes
+
+
+def checkpoint_path(checkpoint: str = "") -> Path:
+    """Return the file that :func:`load_trained` loads; the default one is made if missing."""
+    return project_path(checkpoint) if checkpoint else _train_once()
 
 
 def book_run() -> tuple[TrainConfig, Path]:
@@ -131,10 +136,33 @@ def load_clip(
             frames = np.ascontiguousarray(clips.frames[0][::-1])
             return seen_clip(frames, optical_flow(frames))
         return seen_clip(clips.frames[0], clips.flow[0].astype(np.float32))
-    drawn = draw_frames(scene, (seed, 51, FILM), (seed, 51, FILM, 0))[:: -2 if reverse else 2]
-    resized = [cv2.resize(f, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for f in drawn]
-    frames = np.stack(resized[:NUM_FRAMES])
-    return seen_clip(frames, optical_flow(frames, resized[NUM_FRAMES]))
+    *frames, following = _drawn(scene, seed)[:: -2 if reverse else 2][: NUM_FRAMES + 1]
+    return seen_clip(np.stack(frames), optical_flow(np.stack(frames), following))
+
+
+def turned_clip(scene: str, direction: int, every: int, seed: int) -> SeenClip:
+    """Draw a clip whose motion has a chosen direction and speed.
+
+    Args:
+        scene: Scene to draw, as in :func:`hstlib.data.scenes.draw_frames`.
+        direction: Angle by which the pictures are turned, clockwise, in degrees: with 0 the star of
+            ``slide`` moves to the right, with 90 down.
+        every: Take every frame drawn, 1, or every second one, 2.
+        seed: Seed of the drawing.
+    """
+    middle = (SIZE - 1) / 2
+    turn = cv2.getRotationMatrix2D((middle, middle), -direction, 1.0)
+    *frames, following = (
+        cv2.warpAffine(frame, turn, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
+        for frame in _drawn(scene, seed)[::every][: NUM_FRAMES + 1]
+    )
+    return seen_clip(np.stack(frames), optical_flow(np.stack(frames), following))
+
+
+def _drawn(scene: str, seed: int) -> np.ndarray:
+    """Draw a scene of :data:`FILM`: all frames, RGB uint8, shape (44, S, S, 3)."""
+    drawn = draw_frames(scene, (seed, 51, FILM), (seed, 51, FILM, 0))
+    return np.stack([cv2.resize(f, (SIZE, SIZE), interpolation=cv2.INTER_AREA) for f in drawn])
 
 
 def seen_clip(frames: np.ndarray, motion: np.ndarray) -> SeenClip:

@@ -1,6 +1,6 @@
 """Chromium without a network, on the site that `make site` built; `make test-browser` does both.
 
-Every request is answered from disk; one that would leave the site is refused and noted.
+A small server gives the site to the browser, which can resolve no other name.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import pytest
-from noted import ADDRESS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Route
+    from playwright.sync_api import Browser, BrowserContext
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+OFFLINE = "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,7 +45,7 @@ def chromium(request) -> str:
 @pytest.fixture(scope="session")
 def browser(chromium) -> Iterator[Browser]:
     playwright = pytest.importorskip("playwright.sync_api", reason="pip install '.[browser]'")
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+    arguments = [OFFLINE, *(["--no-sandbox"] if os.getuid() == 0 else [])]
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
@@ -57,21 +60,36 @@ def site(request) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def context(browser, site) -> Iterator[BrowserContext]:
-    """Pages of the site, as a web server shows them; there is no other network."""
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Files of a folder, to be kept by the browser, without a line per request."""
+
+    def do_GET(self) -> None:
+        if self.path == "/favicon.ico":  # asked for by browsers, named by no page
+            return self.send_error(HTTPStatus.NO_CONTENT)
+        super().do_GET()
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=3600")
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="session")
+def address(site) -> Iterator[str]:
+    """The address of the site."""
+    handler = partial(QuietHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def context(browser) -> Iterator[BrowserContext]:
+    """One profile for all pages of the site, so that what they share is read once."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(60_000)
-
-    def answer(route: Route) -> None:
-        url = urlsplit(route.request.url)
-        path = (site / unquote(url.path).lstrip("/")).resolve()
-        here = f"{url.scheme}://{url.netloc}" == ADDRESS and path.is_relative_to(site)
-        if here and path.is_file():
-            route.fulfill(path=path)
-        else:
-            route.abort()
-
-    context.route("**/*", answer)
     yield context
     context.close()

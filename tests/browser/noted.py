@@ -1,4 +1,4 @@
-"""The address of the site in the browser, and what goes wrong on its pages."""
+"""What goes wrong on the pages of a browser."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
-
-ADDRESS = "http://book.test"
 
 
 def note_problems(page: Page) -> list[str]:
