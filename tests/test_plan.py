@@ -12,14 +12,8 @@ from example_rows import make_row
 
 from hstlib.__main__ import main
 from hstlib.config import TrainConfig
-from hstlib.training.plan import (
-    SOURCES,
-    finished_runs,
-    parse_plan,
-    planned_runs,
-    read_plan,
-    run_state,
-)
+from hstlib.training.plan import SOURCES, parse_plan, planned_runs, read_plan
+from hstlib.training.plan_progress import finished_runs, run_state
 from hstlib.training.rows import RunRecord, load_record, load_row, write_record, write_row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,6 +61,26 @@ def test_settings_of_a_corpus_override_those_of_a_model_which_override_those_of_
     run = runs["moves-hst-trunk-alone-demo-s3-seed0"]
     assert (run.reading, run.epochs, run.size, run.split) == ("trunk-alone", 1, 32, 3)
     assert list(runs) == [config.run_id for config in runs.values()]
+
+
+def test_a_corpus_trains_its_own_models_where_it_names_them():
+    plan = PLAN | {
+        "corpora": [{"dataset": "demo-hmdb51"}, {"dataset": "demo-ucf101", "models": ["c3d"]}],
+        "models": {"hst": {}, "c3d": {}},
+    }
+
+    def trained(**overrides):
+        return {(run.dataset, run.model) for run in planned_runs(plan, overrides).values()}
+
+    both = {("demo-hmdb51", "hst"), ("demo-hmdb51", "c3d")}
+    assert trained() == both | {("demo-ucf101", "c3d")}
+    assert trained(model="hst") == {("demo-hmdb51", "hst")}
+    assert trained(dataset="demo-ucf101", split=2) == {("demo-ucf101", "c3d")}
+    with pytest.raises(ValueError, match="the plan trains none of these models"):
+        trained(model="hst", dataset="demo-ucf101")
+    wrong = plan | {"corpora": [{"dataset": "demo-ucf101", "models": ["i3d"]}]}
+    with pytest.raises(ValueError, match=r"corpora\[0\]\.models: model 'i3d' is not in the plan"):
+        planned_runs(wrong)
 
 
 def test_a_run_without_a_learning_rate_has_the_papers():

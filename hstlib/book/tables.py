@@ -45,7 +45,8 @@ class Table:
             "".join(map(self._cell, ["td"] * len(row), cells["columns"], row))
             for row in cells["data"]
         ]
-        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+        nothing = f'<td colspan="{len(cells["columns"])}">{NOT_RUN}</td>'
+        body = "\n".join(f"<tr>{line}</tr>" for line in lines or [nothing])
         files = (
             ("csv", "text/csv", self.frame.to_csv(index=False, lineterminator="\n")),
             ("tex", "text/plain", self.frame.to_latex(index=False, escape=True)),

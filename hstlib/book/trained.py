@@ -23,7 +23,8 @@ from hstlib.model import HST
 from hstlib.model.inputs import NUM_FRAMES
 from hstlib.training.checkpoint import load_checkpoint
 from hstlib.training.experiment import evaluated_checkpoint, run_experiment
-from hstlib.training.plan import FINISHED, parse_plan, planned_runs, read_plan, run_state
+from hstlib.training.plan import parse_plan, planned_runs, read_plan
+from hstlib.training.plan_progress import FINISHED, run_state
 
 PLAN = "workflow/params/demo.yaml"
 """The plan of ``make book``."""

@@ -8,7 +8,8 @@ import tyro
 
 from hstlib.commands.output import say
 from hstlib.config import TrainConfig, project_path, project_root
-from hstlib.training.plan import FINISHED, Plan, parse_plan, planned_runs, read_plan, run_state
+from hstlib.training.plan import Plan, parse_plan, planned_runs, read_plan
+from hstlib.training.plan_progress import FINISHED, run_state
 
 Positional = tyro.conf.Positional
 

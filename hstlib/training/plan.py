@@ -1,8 +1,7 @@
 """Plans: lists of training runs, written as the YAML files under ``workflow/params``."""
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hstlib.config import PAPER_LEARNING_RATE, TrainConfig, unknown_setting
-from hstlib.training.identity import differing_settings
-from hstlib.training.rows import RECORD, ROW, load_row
 
 LISTED = {"model": "models", "split": "splits", "seed": "seeds"}
 """Settings that every run takes from one of the plan's lists."""
@@ -23,7 +20,6 @@ SOURCES = {
     *("notebooks", "results", "tests", "workflow"),
 }
 """Folders of the project, which no plan may write to."""
-FINISHED = "finished"
 
 
 class Corpus(BaseModel):
@@ -32,12 +28,14 @@ class Corpus(BaseModel):
     Attributes:
         dataset: Name of the data set.
         splits: Splits of this corpus. None: the plan's.
+        models: Names of the models to train on it. None: all of the plan's.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     dataset: str
     splits: list[int] | None = Field(None, min_length=1)
+    models: list[str] | None = Field(None, min_length=1)
 
     @property
     def name(self) -> str:
@@ -47,7 +45,7 @@ class Corpus(BaseModel):
     @property
     def settings(self) -> dict[str, Any]:
         """The settings that all runs on this corpus share."""
-        return self.model_dump(exclude={"splits"})
+        return self.model_dump(exclude={"splits", "models"})
 
 
 class Resources(BaseModel):
@@ -161,6 +159,7 @@ def _validate(content: Mapping[str, Any]) -> Plan:
         _check_names(f"models.{name}", settings, ("split", "seed", *swept))
     for index, corpus in enumerate(plan.corpora):
         _check_names(f"corpora[{index}]", corpus.settings, (*LISTED, *swept))
+        _select(f"corpora[{index}].models: model", corpus.models or [], plan.models)
     return plan
 
 
@@ -177,15 +176,20 @@ def _override(plan: Plan, overrides: Mapping[str, Any]) -> dict[str, Any]:
     if "model" in values:
         models = _select("model", values.pop("model"), plan.models)
         content["models"] = {name: plan.models[name] for name in models}
+        for corpus in content["corpora"]:
+            corpus["models"] = [m for m in models if m in (corpus["models"] or models)]
     if "dataset" in values:
         names = _select("dataset", values.pop("dataset"), [c.name for c in plan.corpora])
-        content["corpora"] = [c.model_dump() for c in plan.corpora if c.name in names]
+        pairs = zip(plan.corpora, content["corpora"], strict=True)
+        content["corpora"] = [dumped for corpus, dumped in pairs if corpus.name in names]
     for name, key in {"split": "splits", "seed": "seeds"}.items():
         if name in values:
             content[key] = _as_list(values.pop(name))
             if name == "split":
                 content["corpora"] = [{**c, "splits": None} for c in content["corpora"]]
-    content["corpora"] = [{**corpus, **values} for corpus in content["corpora"]]
+    content["corpora"] = [{**c, **values} for c in content["corpora"] if c["models"] != []]
+    if not content["corpora"]:
+        raise ValueError("the plan trains none of these models on these data sets; choose others")
     return content
 
 
@@ -225,6 +229,8 @@ def planned_runs(
     plan = parse_plan(content, overrides)
     runs: dict[str, TrainConfig] = {}
     for (index, corpus), model in product(enumerate(plan.corpora), plan.models):
+        if model not in (corpus.models or plan.models):
+            continue
         keys = f"corpora[{index}] with models.{model}"
         for settings in _expand(plan, corpus, model):
             try:
@@ -245,47 +251,6 @@ def planned_runs(
                 )
             runs[config.run_id] = config
     return runs
-
-
-def run_state(config: TrainConfig, results: Path) -> str:
-    """Return how far a run is, from its row on the disk.
-
-    Args:
-        config: Settings of the run.
-        results: Folder of all runs.
-
-    Returns:
-        :data:`FINISHED`, ``begun``, ``not begun``, or, if the row has other epochs or another place
-        of the data or the first weights, which the run itself has to judge, ``finished with``
-        those.
-
-    Raises:
-        ValueError: If the folder has a row of a run with other settings, or one that cannot be
-            read. The message names the folder, and each setting with both values.
-    """
-    folder = results / config.run_id
-    if not (folder / ROW).is_file():
-        return "begun" if (folder / RECORD).is_file() else "not begun"
-    row = load_row(folder / ROW)
-    now, then = config.model_dump(), row.config.model_dump()
-    if differences := differing_settings(then, now):
-        raise ValueError(f"{folder} holds a run with other settings ({differences})")
-    other = [
-        f"{name} {then[name]!r} instead of {now[name]!r}"
-        for name in ("epochs", "data_dir", "from_")
-        if now[name] != then[name]
-    ]
-    return f"finished with {' and '.join(other)}" if other else FINISHED
-
-
-def finished_runs(runs: Iterable[TrainConfig], results: Path) -> set[str]:
-    """Return the ids of the runs that are :data:`FINISHED`."""
-    finished = set()
-    for run in runs:
-        with suppress(ValueError):  # the run itself reports what is wrong
-            if run_state(run, results) == FINISHED:
-                finished.add(run.run_id)
-    return finished
 
 
 def _expand(plan: Plan, corpus: Corpus, model: str) -> Iterator[dict[str, Any]]:
