@@ -7,8 +7,9 @@ A link to a figure, such as ``[the figure below](#fig-leak)``, becomes the numbe
 
 import re
 
+LABEL = r"(?:reading-r\d+|eq-\d+|audit-\w+|run-\w+)"
 RULES = (
-    (re.compile(r"(?<=\]\()[^()\s#]+\.(?:md|ipynb)(?=#(?:reading-r|eq-)\d+\))"), ""),
+    (re.compile(rf"(?<=\]\()[^()\s#]+\.(?:md|ipynb)(?=#{LABEL}\))"), ""),
     (re.compile(r"\[[^][]+\]\([^()\s]*#(fig-[a-z0-9-]+)\)"), r"{numref}`\1`"),
     (re.compile(r"(?<=\]\()\.\./book/"), "../"),
     (re.compile(r"(?<=\]\()\.\./notebooks/"), "notebooks/"),
