@@ -54,7 +54,7 @@ def test_the_sentences_say_what_the_rows_say():
     assert "75 % of the test videos share a film" in leak
     assert "networks have 50 to 95 % instead of 10 to 90 %" in leak
     assert leak.endswith("histogram without a network has 60 % instead of 10 %.")
-    assert "flow, has 30.0 %; 1 of 2 fitted networks have more" in no_network
+    assert "flow, has 30.0 %; 1 of 2 fitted networks has more" in no_network
     assert "at full size on HMDB51 and UCF101, was not run" in not_run
 
 

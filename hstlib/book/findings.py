@@ -213,7 +213,7 @@ def _no_network(evidence: Evidence) -> str:
     above = [result for result in fitted if result.accuracy.mean > table[best]]
     return (
         f"On official splits the best method without a network, {best}, has {table[best]:.1f} %; "
-        f"{len(above)} of {len(fitted)} fitted networks have more."
+        f"{len(above)} of {len(fitted)} fitted networks {'has' if len(above) == 1 else 'have'} more."
     )
 
 
