@@ -211,9 +211,10 @@ def _no_network(evidence: Evidence) -> str:
     references = list(dict.fromkeys(entry["reference"] for entry in evidence.references))
     best = table[references].idxmax()
     above = [result for result in fitted if result.accuracy.mean > table[best]]
+    verb = "has" if len(above) == 1 else "have"
     return (
         f"On official splits the best method without a network, {best}, has {table[best]:.1f} %; "
-        f"{len(above)} of {len(fitted)} fitted networks {'has' if len(above) == 1 else 'have'} more."
+        f"{len(above)} of {len(fitted)} fitted networks {verb} more."
     )
 
 
