@@ -44,7 +44,12 @@ def groups(rows: list[Row]) -> list[list[Row]]:
 
 def computed(evidence: Evidence, readings: list[Row]) -> set[str]:
     """Every sentence about HST and another model, or a reference, that follows from the rows."""
-    compared = [*groups(evidence.rows), [r for r in readings if r.config.reading == "paper"]]
+    full_size = load_rows(PUBLISHED / "full-size")
+    compared = [
+        *groups(evidence.rows),
+        *groups(full_size),
+        [r for r in readings if r.config.reading == "paper"],
+    ]
     found = set()
     for rows in compared:
         found |= {d.sentence for d in differences_from_hst(rows)}

@@ -38,6 +38,13 @@ def test_the_plan_of_the_study_has_the_rates_that_the_search_chose():
     assert planned == {(*model, rate) for model, rate in chosen.items()}
 
 
+def test_the_full_width_plan_has_the_rates_that_its_search_chose():
+    chosen = choose_rates(load_rows(ROOT / "results/published/full-size-rates"))
+    content = yaml.safe_load((ROOT / "workflow/params/full-size.yaml").read_text())
+    planned = {(r.model, r.reading, r.learning_rate) for r in planned_runs(content).values()}
+    assert planned == {(*model, rate) for model, rate in chosen.items()}
+
+
 def swapped(rows: list[Row], one: str, other: str) -> list[Row]:
     """Give the answers of one model to another and the reverse, on equal splits and seeds."""
 
