@@ -88,7 +88,7 @@ def test_every_setting_of_a_plan_reaches_the_notebook_and_the_clips(tmp_path):
 
 def test_chapters_that_look_into_a_trained_model_get_the_one_that_the_plan_trains():
     given = "checkpoint: build/demo/results/demo-hmdb51-hst-demo-s1-seed0/last.safetensors"
-    assert dry_run("--profile", "workflow/profiles/demo").count(given) == 3
+    assert dry_run("--profile", "workflow/profiles/demo").count(given) == 4
     assert "{checkpoint: " not in dry_run("--profile", "workflow/profiles/paper")
 
 

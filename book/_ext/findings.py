@@ -8,15 +8,14 @@ from docutils import nodes
 from figures import numbered_figure
 from sphinx.util.docutils import SphinxDirective
 
+from hstlib.book.evidence import published_rows, study_rows
 from hstlib.book.findings import Evidence, describe_setting, sentences
 from hstlib.book.plots import show_leak
 from hstlib.book.specification import describe_changes
 from hstlib.book.study import differences_from_hst
 from hstlib.config import TrainConfig, project_root
 from hstlib.model.readings import READINGS
-from hstlib.training.rows import Row, load_rows
-
-TRAINED = "results/published/readings"
+from hstlib.training.rows import Row
 
 CAPTION = (
     "Top-1 on J-HMDB, real clips of HMDB51, of networks and of what needs no network: the same "
@@ -65,19 +64,17 @@ def _bullets(items: list[nodes.Node]) -> nodes.Node:
     return nodes.bullet_list("", *items, bullet="*")
 
 
-@cache
 def _published() -> list[Row]:
     """Return the rows of the study and of the readings."""
-    return [*load_rows(project_root() / TRAINED), *Evidence.load(project_root()).rows]
+    return [*published_rows("readings"), *published_rows("study")]
 
 
 @cache
 def _outcomes() -> dict[str, str]:
     """Return what came out of each trained reading, on UT-Interaction and on J-HMDB."""
-    root = project_root()
-    rows = load_rows(root / TRAINED)
-    said = {name: [text] for name, text in describe_changes(rows).items()}
-    for difference in differences_from_hst(Evidence.load(root).runs("jhmdb")):
+    changes = describe_changes(published_rows("readings"))
+    said = {name: [text] for name, text in changes.items()}
+    for difference in differences_from_hst(study_rows()):
         if (first := difference.other.rows[0].config).model == "hst":
             said[first.reading].append(f"on J-HMDB: {difference.sentence[:-1]}")
     return {name: "; ".join(texts) for name, texts in said.items()}

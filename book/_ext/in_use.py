@@ -7,9 +7,9 @@ from docutils import nodes
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
+from hstlib.book.evidence import published_rows
 from hstlib.book.finetuning import (
     ROWS,
-    SOURCE_ROWS,
     describe_source,
     load_finetuning,
     rate_table,
@@ -27,7 +27,6 @@ from hstlib.book.origin import describe_inputs, provenance
 from hstlib.book.tables import show_table
 from hstlib.config import project_root
 from hstlib.inference.probe import ABOUT
-from hstlib.training.rows import load_rows
 
 
 class _Measured(SphinxDirective):
@@ -70,8 +69,8 @@ class FineTuning(_Measured):
         yield self.table(rate_table(rows), "fine-tuning-rates")
         tested = [row for row in rows if row.config.protocol == "official"]
         yield self.table(provenance(tested), "fine-tuning-origin")
-        published = load_rows(project_root() / SOURCE_ROWS)
-        yield from (self.text(describe_source(pair, published)) for pair in pairs)
+        studied = published_rows("study")
+        yield from (self.text(describe_source(pair, studied)) for pair in pairs)
 
 
 class Latency(_Measured):

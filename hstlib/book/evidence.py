@@ -48,7 +48,8 @@ def study_rows() -> list[Row]:
     return [
         row
         for row in published_rows("study")
-        if (row.config.dataset, row.config.protocol) == ("jhmdb", "official")
+        if (row.config.dataset, row.config.protocol, row.config.variant)
+        == ("jhmdb", "official", "")
     ]
 
 

@@ -131,8 +131,7 @@ def describe_setting(rows: Sequence[Row], name: str, value: object) -> str:
         return "no published run differs in it alone" if changed else "not trained"
     corrected = holm({title: interval.p_value for title, interval in found.items()})
     return "; ".join(
-        f"{title}: {interval.mean:+.1f} points [{interval.low:+.1f}, {interval.high:+.1f}], "
-        f"corrected p {corrected[title]:.2f}"
+        f"{title}: {interval.points}, corrected p {corrected[title]:.2f}"
         for title, interval in found.items()
     )
 

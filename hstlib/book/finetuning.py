@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hstlib.book.paper import ALL_TITLES, DATASET_TITLES
@@ -13,6 +14,7 @@ from hstlib.book.study import (
     choose_rates,
     complete_block,
     describe_runs,
+    rates_by_model,
     training_top1,
 )
 from hstlib.book.tables import describe_splits, paired_difference
@@ -60,7 +62,7 @@ class FineTuning:
             confidence_interval(hits_by_group(rows)).mean for rows in (self.trained, self.random)
         )
         steps = f"{self.title}, {self.trained[0].steps} steps from either start"
-        numbers = f"{d.mean:+.1f} points [{d.low:+.1f}, {d.high:+.1f}], p {d.p_value:.3f}"
+        numbers = f"{d.points}, p {d.p_value:.3f}"
         text = (
             f"{steps}: starting from weights of {self.source} {verdict}: {after:.1f} % instead of "
             f"{before:.1f} %, a difference of {numbers}; {describe_runs(self.trained)}."
@@ -191,12 +193,10 @@ def rate_table(rows: Iterable[Row]) -> pd.DataFrame:
     """
     lines = {}
     for (model, trained), runs in _by_start(rows, "validation").items():
-        by_rate: dict[float, list[float]] = {}
-        for row in sorted(runs, key=lambda row: row.config.learning_rate):
-            by_rate.setdefault(row.config.learning_rate, []).append(100 * row.test["top1"])
-        start = "trained" if trained else "random"
-        lines[ALL_TITLES[model], start] = {
-            f"{rate:g}": f"{sum(values) / len(values):.1f}" for rate, values in by_rate.items()
+        (by_rate,) = rates_by_model(runs).values()
+        lines[ALL_TITLES[model], "trained" if trained else "random"] = {
+            f"{rate:g}": f"{100 * np.mean([row.test['top1'] for row in tried]):.1f}"
+            for rate, tried in by_rate.items()
         }
     table = pd.DataFrame.from_dict(lines, "index")
     return table.rename_axis(["model", "weights"]).reset_index()

@@ -263,7 +263,4 @@ def _decide(interval: Interval, corrected: float) -> str:
     verdict = "undecided"
     if corrected < ALPHA:
         verdict = "more accurate" if interval.mean > 0 else "less accurate"
-    return (
-        f"{verdict}, {interval.mean:+.1f} points [{interval.low:+.1f}, {interval.high:+.1f}], "
-        f"corrected p {corrected:.2f},"
-    )
+    return f"{verdict}, {interval.points}, corrected p {corrected:.2f},"

@@ -43,6 +43,11 @@ class Interval:
     def __str__(self) -> str:
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
+    @property
+    def points(self) -> str:
+        """A difference in words, with its sign."""
+        return f"{self.mean:+.1f} points [{self.low:+.1f}, {self.high:+.1f}]"
+
 
 def hits_by_group(rows: Sequence[Row]) -> np.ndarray:
     """Count correct predictions and videos by seed and by source of the test videos.

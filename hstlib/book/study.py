@@ -89,8 +89,7 @@ class Difference:
                     f"HST and {name}: no verdict, because the training accuracy of {result.title} "
                     f"ended at {100 * result.training_top1:.0f} %, below {100 * FITTED:.0f} %."
                 )
-        numbers = f"{d.mean:+.1f} points [{d.low:+.1f}, {d.high:+.1f}], corrected p "
-        numbers += f"{self.corrected:.3f}; {self.other.runs}"
+        numbers = f"{d.points}, corrected p {self.corrected:.3f}; {self.other.runs}"
         if self.corrected >= ALPHA:
             return f"HST and {name} cannot be told apart ({numbers})."
         return f"HST is {'more' if d.mean > 0 else 'less'} accurate than {name} ({numbers})."

@@ -137,8 +137,7 @@ def load_clip(
             frames = np.ascontiguousarray(clips.frames[0][::-1])
             return seen_clip(frames, optical_flow(frames))
         return seen_clip(clips.frames[0], clips.flow[0].astype(np.float32))
-    *frames, following = _drawn(scene, seed)[:: -2 if reverse else 2][: NUM_FRAMES + 1]
-    return seen_clip(np.stack(frames), optical_flow(np.stack(frames), following))
+    return _seen_first(_drawn(scene, seed)[:: -2 if reverse else 2])
 
 
 def turned_clip(scene: str, direction: int, every: int, seed: int) -> SeenClip:
@@ -153,11 +152,17 @@ def turned_clip(scene: str, direction: int, every: int, seed: int) -> SeenClip:
     """
     middle = (SIZE - 1) / 2
     turn = cv2.getRotationMatrix2D((middle, middle), -direction, 1.0)
-    *frames, following = (
+    turned = [
         cv2.warpAffine(frame, turn, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT)
         for frame in _drawn(scene, seed)[::every][: NUM_FRAMES + 1]
-    )
-    return seen_clip(np.stack(frames), optical_flow(np.stack(frames), following))
+    ]
+    return _seen_first(np.stack(turned))
+
+
+def _seen_first(pictures: np.ndarray) -> SeenClip:
+    """Return the clip of the first frames; the flow of its last leads to the one after it."""
+    frames = np.ascontiguousarray(pictures[:NUM_FRAMES])
+    return seen_clip(frames, optical_flow(frames, pictures[NUM_FRAMES]))
 
 
 def _drawn(scene: str, seed: int) -> np.ndarray:
