@@ -14,6 +14,12 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
+# Windows without developer mode, and Python's zipfile, write text files instead of symbolic links.
+ifneq ($(shell test -f book/notebooks && echo file),)
+$(error book/notebooks, book/_toc.yml and book/_config.yml are files, not symbolic links: unpack the \
+    archive with unzip, or run `git config core.symlinks true`, remove the three, `git checkout -- book`)
+endif
+
 .PHONY: book test test-slurm test-browser audit lab site notebooks clean
 .DELETE_ON_ERROR:
 

@@ -278,6 +278,17 @@ def test_make_works_in_a_folder_with_an_odd_name(tmp_path, target, name):
     assert "called " in said and f"in {folder}\n" in said
 
 
+@pytest.mark.parametrize("target", ["site", "book", "test"])
+def test_a_copy_without_symbolic_links_is_refused_with_the_remedy(tmp_path, target):
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book/notebooks").write_text("../notebooks")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    done = subprocess.run(["make", target], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and not (tmp_path / ".venv").exists()
+    assert "book/notebooks, book/_toc.yml and book/_config.yml are files" in done.stderr
+    assert "git config core.symlinks true" in done.stderr
+
+
 def test_an_audit_without_the_database_says_that_nothing_was_checked(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     call = ["make", "audit", "OSV=https://localhost:9"]
