@@ -569,6 +569,8 @@ def test_an_estimated_size_leaves_room(offer, server, root):
         (answer(200, b"PK", Content_Encoding="gzip"), "the answer is encoded as 'gzip'"),
         (answer(206, Content_Range="bytes 3000000000-3000000001/63294"), "the answer begins at"),
         (answer(200, bytes(9), Content_Length=9), "the answer is 9 bytes of unknown type, not an"),
+        (answer(200, Content_Length="many"), "the answer's Content-Length is 'many', not a number"),
+        (answer(200, Content_Length=-5), "the answer's Content-Length is '-5', not a number"),
         (answer(204), "the answer has status 204"),
         (answer(302, Location="file:///etc/passwd"), "No connection adapters"),
         (answer(404, bytes(9)), "404"),

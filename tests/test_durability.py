@@ -25,32 +25,39 @@ from hstlib.files import UNFINISHED
 from hstlib.training.experiment import run_experiment
 from hstlib.training.loop import train
 from hstlib.training.sealed import load_sealed
-from hstlib.training.state import PREVIOUS, STATE
+from hstlib.training.state import PREVIOUS, STATE, describe_place
 
 
 def stop_in_training(arguments: list[str], results: Path, number: int) -> subprocess.Popen:
-    """Start a run, and send a signal once an epoch is finished; return the ended process."""
+    """Start a run, and send all its processes a signal once an epoch is finished."""
     pipe = subprocess.PIPE
-    process = subprocess.Popen(arguments, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(
+        arguments, stdout=pipe, stderr=pipe, text=True, start_new_session=True
+    )
     while process.poll() is None and not epochs(results):
         time.sleep(0.005)
-    process.send_signal(number)
+    os.killpg(process.pid, number)
     return process
 
 
+@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_with_its_code_and_one_line(class_folders, tmp_path, number, code):
+def test_a_signal_ends_a_run_with_its_code_and_one_line(
+    class_folders, tmp_path, number, code, workers
+):
     results = tmp_path / "results"
-    process = stop_in_training(command(class_folders, results), results, number)
+    process = stop_in_training(command(class_folders, results, workers), results, number)
     _, errors = process.communicate()
     done = len(epochs(results))
-    assert process.returncode == code and done > 0
-    line = f"stopped by {number.name}; the same command resumes after epoch {done}"
-    assert errors.count(line) == 1 and errors.splitlines()[-1].endswith(line)
-    assert "Traceback" not in errors
+    assert process.returncode == code and done > 0, errors
+    line = errors.splitlines()[-1]
     (folder,) = (path for path in results.iterdir() if path.is_dir())
-    assert line in (folder / "log.txt").read_text()
     assert len(load_sealed(folder / STATE)[0]["records"]) == done
+    place = describe_place(folder)
+    assert f"after epoch {done}" == place or f"in epoch {done + 1}, after step " in place
+    assert line.endswith(f"stopped by {number.name}; the same command resumes {place}")
+    assert "Traceback" not in errors
+    assert line[9:] in (folder / "log.txt").read_text()
     assert not list(folder.glob(f".*{UNFINISHED}"))
 
 
@@ -67,6 +74,9 @@ def test_what_killed_processes_left_is_swept_at_the_next_start(
     names = {path.name for path in folder.iterdir()}
     assert not [name for name in names if name.endswith(UNFINISHED)]
     assert ".notes" in names and PREVIOUS not in names
+    (folder / PREVIOUS).write_bytes(b"a kill came after the row")
+    run_experiment(finished_run.config, tmp_path)
+    assert not (folder / PREVIOUS).exists()
     assert {path.stat().st_mode & 0o777 for path in folder.glob("*.*")} == {0o644}
 
 

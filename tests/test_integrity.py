@@ -151,7 +151,8 @@ def with_metadata(**fields) -> object:
         (with_tensor(**{"optimiser.1.exp_avg": torch.zeros(3)}), r"\(3,\) instead of float32"),
         (with_tensor(**{"model.layer.bias": torch.full((4,), math.nan)}), "is not finite"),
         (with_tensor(**{"best.layer.bias": torch.zeros(4)}), "best.layer.bias is unexpected"),
-        (with_metadata(records=[]), "records: List should have at least 1 item"),
+        (with_metadata(records=[]), "it has neither a complete epoch nor a step"),
+        (with_metadata(progress={"losses": 1}), "progress: Input should be a valid list"),
         (with_metadata(records=[{"epoch": 3}]), r"its epochs are \[3\] and not \[0\]"),
         (with_metadata(more=1), "more: Extra inputs are not permitted"),
     ],
@@ -179,7 +180,7 @@ def test_the_older_state_is_used_if_the_newer_one_is_not_whole(tmp_path, damage,
         resumed = fit(tmp_path, epochs=5)
     assert torch.equal(weights(resumed), weights(fit(tmp_path / "whole", epochs=5)))
     if damage != "missing":
-        assert "resuming from state.previous.safetensors, one epoch earlier" in caplog.text
+        assert "resuming from state.previous.safetensors, one save earlier" in caplog.text
     assert [len(load_sealed(tmp_path / name)[0]["records"]) for name in (STATE, PREVIOUS)] == [5, 4]
 
 

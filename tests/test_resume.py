@@ -14,6 +14,7 @@ import pytest
 from safetensors.torch import load_file
 
 from hstlib.config import TrainConfig
+from hstlib.files import UNFINISHED
 from hstlib.training.rows import load_rows
 
 EPOCHS = 12
@@ -52,7 +53,10 @@ def kill_in_training(arguments: list[str], results: Path, delay: float, number: 
     alive = process.poll() is None
     if alive:
         os.killpg(process.pid, number)
-    process.wait()
+    code = process.wait()
+    if alive and number != signal.SIGKILL and not list(results.glob("*/row.json")):
+        assert code == 128 + number
+        assert not list(results.glob(f"*/.*{UNFINISHED}"))
     return alive
 
 

@@ -194,11 +194,12 @@ def test_from_a_folder_of_clips_to_onnx_in_a_new_environment(built, tmp_path):
     run, weights = tmp_path / RUN, f"{RUN}/last.safetensors"
     assert "class folders" in shell.call("adopt", "adopt my-clips")
     said = shell.interrupt("train, Ctrl-C", f"{TRAIN} --epochs 2", run / "epochs.jsonl")
-    assert "the same command resumes after epoch 1" in said
+    place = said.rstrip().rpartition(" the same command resumes ")[2]
+    assert place == "after epoch 1" or place.startswith("in epoch 2, after step ")
     said = shell.call("resume", f"{TRAIN} --epochs 2")
-    assert "resuming after epoch 1/2" in said and "test top-1" in said
+    assert f"resuming {place}" in said and "test top-1" in said
     said = shell.call("train longer", f"{TRAIN} --epochs 4")
-    assert "resuming after epoch 2/4" in said and "epochs is 4 instead of 2" in said
+    assert "resuming after epoch 2" in said and "epochs is 4 instead of 2" in said
     assert len((run / "epochs.jsonl").read_text().splitlines()) == 4
     other = TRAIN.replace("my-clips", "other-clips").replace("0.003", "0.001")
     said = shell.call("fine-tune on other classes", f"{other} --epochs 1 --from {weights}")

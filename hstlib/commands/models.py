@@ -44,8 +44,9 @@ def params() -> None:
 def train(settings: TrainOptions, results: Path = Path("results")) -> None:
     """Train and evaluate one model; the defaults are the paper's settings.
 
-    Run the same command again to resume an interrupted run after its last complete epoch. At the
-    end, the learning curves are written as curves.csv and curves.png.
+    Run the same command again to resume an interrupted run from its last state: after its last
+    complete epoch, or after the step in which it was stopped by Ctrl-C or SIGTERM. At the end, the
+    learning curves are written as curves.csv and curves.png.
 
     Args:
         settings: Settings of the run.

@@ -132,12 +132,18 @@ def chunks(response: requests.Response) -> Iterator[bytes]:
 
 
 def span_of(response: requests.Response) -> tuple[int, int]:
-    """Return the offset of a response in the file, and the size of the file; 0 if unknown."""
+    """Return the offset of a response in the file, and the size of the file; 0 if unknown.
+
+    Raises:
+        ValueError: If the length of the response is not a number.
+    """
     content_range = response.headers.get("Content-Range", "")
     if span := re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", content_range):
         return int(span[1] or 0), int(span[2])
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if re.fullmatch("[0-9]{1,18}", length) else 0
+    length = response.headers.get("Content-Length", "0")
+    if not re.fullmatch("[0-9]{1,18}", length):  # nobody knows where the answer ends
+        raise ValueError(f"the answer's Content-Length is {length!r}, not a number of bytes")
+    return 0, int(length)
 
 
 def retry_after(response: requests.Response) -> float:

@@ -46,25 +46,33 @@ class EpochOrder(Sampler[int]):
         count: Number of samples.
         batch_size: Samples per step, over all processes.
         seed: Seed of the order.
+
+    Attributes:
+        epoch: Number of the epoch.
+        done: Number of samples at the beginning of the epoch to leave out: they are trained on.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int):
-        self.count, self.seed, self.epoch = count, seed, 0
+        self.count, self.seed, self.epoch, self.done = count, seed, 0, 0
         self.length = count - count % batch_size
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[int]:
+        return iter(self.all()[self.done :])
+
+    def all(self) -> list[int]:
+        """Return the samples of the whole epoch."""
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.count)
-        return iter(order[: self.length].tolist())
+        return order[: self.length].tolist()
 
 
 class TimedIterable:
-    """Iterable that sums the seconds spent waiting for its next item, in ``waited``."""
+    """Iterable that adds the seconds spent waiting for its next item to ``waited``."""
 
-    def __init__(self, items: Iterable[Any]):
-        self.items, self.waited = items, 0.0
+    def __init__(self, items: Iterable[Any], waited: float = 0.0):
+        self.items, self.waited = items, waited
 
     def __iter__(self) -> Iterator[Any]:
         iterator, end = iter(self.items), object()

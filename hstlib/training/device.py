@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
@@ -43,3 +44,8 @@ def make_accelerator(config: LoopConfig) -> Accelerator:
         gradient_accumulation_steps=config.accumulation_steps,
         dataloader_config=DataLoaderConfiguration(split_batches=True, non_blocking=True),
     )
+
+
+def combine_seeds(*seeds: int) -> int:
+    """Combine several seeds into one."""
+    return int(np.random.SeedSequence(seeds).generate_state(1)[0])

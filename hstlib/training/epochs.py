@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+
 from hstlib.files import complete
 
 EPOCHS = "epochs.jsonl"
@@ -33,6 +37,52 @@ class EpochRecord:
     clips_per_second: float
     wait_share: float
     validation_top1: float | None = None
+
+
+class Progress(BaseModel):
+    """Measurements of an epoch so far.
+
+    Attributes:
+        losses: Loss of each part of a batch that the model was trained on.
+        correct: Number of training samples that were classified correctly.
+        seconds: Time so far.
+        waited: Time in which the loop waited for the loader, in seconds.
+        random: States of torch's random generators in hexadecimal, by device.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    losses: list[float] = []
+    correct: float = 0.0
+    seconds: float = 0.0
+    waited: float = 0.0
+    random: dict[str, str] = {}
+
+    def record(self, epoch: int, samples: int, learning_rate: float) -> EpochRecord:
+        """Return the record of the epoch, which is complete and had this number of samples."""
+        return EpochRecord(
+            epoch=epoch,
+            loss=float(np.mean(self.losses)),
+            train_top1=self.correct / samples,
+            learning_rate=learning_rate,
+            seconds=self.seconds,
+            clips_per_second=samples / self.seconds,
+            wait_share=self.waited / self.seconds,
+        )
+
+    def keep_random(self, device: torch.device) -> None:
+        """Keep the states of the generators that training on the device draws from."""
+        states = {"cpu": torch.get_rng_state()}
+        if device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(device)
+        self.random = {name: state.numpy().tobytes().hex() for name, state in states.items()}
+
+    def restore_random(self, device: torch.device) -> None:
+        """Give the generators the states that were kept, once; the device may have changed."""
+        for name in {"cpu", device.type} & {*self.random}:
+            state = torch.frombuffer(bytearray.fromhex(self.random[name]), dtype=torch.uint8)
+            torch.set_rng_state(state) if name == "cpu" else torch.cuda.set_rng_state(state, device)
+        self.random = {}
 
 
 def write_epochs(folder: Path, records: Sequence[EpochRecord]) -> None:

@@ -48,10 +48,9 @@ Value = TypeVar("Value")
 def run_experiment(config: TrainConfig, results: Path) -> Row:
     """Train a model, evaluate it once on the test set, and write the results row.
 
-    An interrupted run is resumed after its last complete epoch, and so is a finished run that is
-    given more epochs. If the run is finished, its row is returned. What a run is are its settings,
-    its lists, the contents of its videos and the weights it starts from; another run in its folder
-    is refused. Under ``accelerate launch``, every process calls this function.
+    An interrupted run is resumed from its last state, and so is a finished one for more epochs. A
+    run is its settings, its lists, the contents of its videos and the weights it starts from;
+    another one in its folder is refused. Under ``accelerate launch``, every process calls this.
 
     Args:
         config: Settings of the run.
@@ -59,13 +58,13 @@ def run_experiment(config: TrainConfig, results: Path) -> Row:
 
             * ``run.json``: settings, environment, lists, and when the test set was evaluated;
             * ``log.txt`` and ``epochs.jsonl``, which grow during training;
-            * ``state.safetensors`` to resume from or to train longer, and during training
-              ``state.previous.safetensors``, the state after the epoch before;
+            * ``state.safetensors`` to resume from or to train longer, and during training the one
+              before it, ``state.previous.safetensors``;
             * ``last.safetensors``, and with validation ``best.safetensors``;
             * ``row.json``; the row of fewer epochs is kept as ``row-<epochs>-epochs.json``.
 
     Returns:
-        The row.
+        The row; if the run is finished, the one that it has.
 
     Raises:
         ValueError: If the data set is missing or has one class only, no training video can be
@@ -83,7 +82,10 @@ def run_experiment(config: TrainConfig, results: Path) -> Row:
         data = open_dataset(config)
         _check_classes(data)
         row = _from_main(accelerator, lambda: _find_row(folder, config, data, start))
-        return row or _Experiment(config, folder, accelerator, data, start).run()
+        row = row or _Experiment(config, folder, accelerator, data, start).run()
+        if accelerator.is_main_process:  # also if a kill came after the row
+            (folder / PREVIOUS).unlink(missing_ok=True)
+        return row
 
 
 def _find_row(
@@ -215,13 +217,12 @@ class _Experiment:
         return row
 
     def _write_row(self, row: Row) -> None:
-        """Write the row; keep the one of fewer epochs, and the last state but not its older one."""
+        """Write the row; keep the one of fewer epochs."""
         path = self.folder / ROW
         if path.is_file() and (trained := load_row(path).config.epochs) != row.config.epochs:
             with complete(self.folder / f"row-{trained}-epochs.json") as unfinished:
                 unfinished.write_bytes(path.read_bytes())
         write_row(row, self.folder.parent)
-        (self.folder / PREVIOUS).unlink(missing_ok=True)
 
     def _write_record(self) -> None:
         if self.accelerator.is_main_process:

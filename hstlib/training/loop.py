@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -15,11 +14,20 @@ from tqdm import tqdm
 
 from hstlib.config import LoopConfig
 from hstlib.training.batches import EpochOrder, TimedIterable, TrainingData, check_batch_size
-from hstlib.training.device import make_accelerator
-from hstlib.training.epochs import EpochRecord, format_record, stops_early, write_epochs
+from hstlib.training.device import combine_seeds, make_accelerator
+from hstlib.training.epochs import EpochRecord, Progress, format_record, stops_early, write_epochs
 from hstlib.training.identity import RunIdentity
+from hstlib.training.interruption import NotedSignal, Stopped, leave_signals_to_main, note_signal
 from hstlib.training.sealed import NotFiniteError, first_not_finite
-from hstlib.training.state import STATE, TrainingState, has_state, load_state, save_state
+from hstlib.training.state import (
+    STATE,
+    TrainingState,
+    describe_place,
+    has_state,
+    load_state,
+    replanned,
+    save_state,
+)
 from hstlib.training.step import cross_entropy, learning_rate_factor, moving_average
 
 log = logging.getLogger("hstlib")
@@ -75,7 +83,8 @@ def train(
             epochs and :data:`hstlib.training.identity.SAME_RUN`.
         accelerator: Result of :func:`make_accelerator`; None makes one from ``config``.
         folder: Folder for ``epochs.jsonl``, one line per epoch, and ``state.safetensors``. If the
-            state exists, training resumes from it, on the CPU to the same weights bit for bit.
+            state exists, training resumes from it, on the CPU to the same weights bit for bit. A
+            single process that is asked to stop saves it after the current step.
         validate: Returns the score of the model after an epoch; higher is better.
         identity: Lists and contents of the data, and the weights that ``model`` has, stored with
             the state; a resumed run must have the same.
@@ -116,12 +125,14 @@ class _Training:
             sampler=self.order,
             num_workers=config.num_workers,
             pin_memory=on_gpu,
+            worker_init_fn=leave_signals_to_main,
         )
         self.average = moving_average(model, config.ema_decay)
         self.wrapped, self.optimiser, self.loader = self.accelerator.prepare(
             torch.compile(model) if config.compile else model, optimiser, loader
         )
         self.records: list[EpochRecord] = []
+        self.progress = Progress()
         self.best: dict[str, Tensor] | None = None
         self.replanned: list[int] = []
         self.last_is_usable = True
@@ -157,7 +168,7 @@ class _Training:
     def _progress_bar(self) -> tqdm:
         return tqdm(
             total=self.config.epochs * len(self.order),
-            initial=len(self.records) * len(self.order),
+            initial=len(self.records) * len(self.order) + self.order.done,
             desc="train",
             unit="clip",
             disable=None if self.accelerator.is_main_process else True,
@@ -165,14 +176,33 @@ class _Training:
 
     def _train_epoch(self, epoch: int, bar: tqdm) -> EpochRecord:
         self.order.epoch = self.data.epoch = epoch
-        torch.manual_seed(_combine_seeds(self.config.seed, epoch, self.accelerator.process_index))
+        torch.manual_seed(combine_seeds(self.config.seed, epoch, self.accelerator.process_index))
         self.wrapped.train()
-        begin = time.perf_counter()
+        with note_signal() as signal:
+            self._take_steps(epoch, bar, signal)
+            if signal.number:
+                self._check_finite(epoch)
+                self.progress.keep_random(self.accelerator.device)
+                save_state(self.folder, self._state(), keep_last=self.last_is_usable)
+                raise Stopped(signal.number)
+        progress, self.progress, self.order.done = self.progress, Progress(), 0
+        return progress.record(epoch, len(self.order), self.optimiser.param_groups[0]["lr"])
+
+    def _take_steps(self, epoch: int, bar: tqdm, signal: NotedSignal) -> None:
+        """Train on what is left of an epoch, up to the step in which a signal arrives."""
+        progress, accelerator = self.progress, self.accelerator
+        begin = time.perf_counter() - progress.seconds
         unchecked: list[Tensor] = []  # kept on the device, so that no step waits for them
-        losses: list[float] = []
-        correct = torch.zeros((), device=self.accelerator.device)
-        batches, logged = TimedIterable(self.loader), begin
-        for part, (*items, labels) in enumerate(batches):
+        before = progress.correct if accelerator.is_main_process else 0.0
+        correct = torch.tensor(before, device=accelerator.device)
+        batches, logged = TimedIterable(self.loader, progress.waited), time.perf_counter()
+        first = len(progress.losses)
+        for part, (*items, labels) in enumerate(batches, first):
+            if part == first:  # not before: a signal gets lost while loader processes start
+                if signal.number:
+                    raise Stopped(signal.number)
+                signal.waits = self.folder is not None and accelerator.num_processes == 1
+                progress.restore_random(accelerator.device)
             self._set_learning_rate(epoch, part)
             loss, logits = self._step(items, labels)
             unchecked.append(loss)
@@ -182,20 +212,13 @@ class _Training:
                 logged = time.perf_counter()
                 log.info("epoch %d: step %d of %d", epoch + 1, part + 1, len(self.loader))
             if (part + 1) % self.check_interval == 0:
-                losses += self._check_losses(unchecked, epoch, len(losses))
+                progress.losses += self._check_losses(unchecked, epoch, len(progress.losses))
                 unchecked = []
-        losses += self._check_losses(unchecked, epoch, len(losses))
-        correct = self.accelerator.reduce(correct, "sum")
-        seconds = time.perf_counter() - begin
-        return EpochRecord(
-            epoch=epoch,
-            loss=float(np.mean(losses)),
-            train_top1=float(correct) / len(self.order),
-            learning_rate=self.optimiser.param_groups[0]["lr"],
-            seconds=seconds,
-            clips_per_second=len(self.order) / seconds,
-            wait_share=batches.waited / seconds,
-        )
+            if signal.number and accelerator.sync_gradients:
+                break
+        progress.losses += self._check_losses(unchecked, epoch, len(progress.losses))
+        progress.correct = float(accelerator.reduce(correct, "sum"))
+        progress.seconds, progress.waited = time.perf_counter() - begin, batches.waited
 
     def _step(self, items: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
         """Train on one part of a batch, and return loss and logits, detached."""
@@ -240,9 +263,9 @@ class _Training:
         return values
 
     def _check_finite(self, epoch: int) -> None:
-        """Raise TrainingError if the last step of an epoch left weights that are not finite."""
+        """Raise TrainingError if the last step left weights that are not finite."""
         if name := first_not_finite(self._state().tensors.items()):
-            last = len(self.order) * self.config.accumulation_steps // self.config.batch_size - 1
+            last = (len(self.progress.losses) or len(self.loader)) - 1
             raise TrainingError(self._describe_divergence(f"{name} is not finite", epoch, last))
 
     def _validate(self, epoch: int) -> float:
@@ -254,11 +277,11 @@ class _Training:
     def _describe_divergence(self, event: str, epoch: int, part: int) -> str:
         parts = self.config.accumulation_steps
         size = self.config.batch_size // parts
-        batch = list(self.order)[part * size : (part + 1) * size]
+        batch = self.order.all()[part * size : (part + 1) * size]
         names = ", ".join(map(self.data.describe, batch))
         checkpoint = "none"
-        if self.folder and self.records:
-            checkpoint = f"{self.folder / STATE}, after epoch {len(self.records)}"
+        if self.folder and has_state(self.folder):
+            checkpoint = f"{self.folder / STATE}, {describe_place(self.folder)}"
         rate = self.optimiser.param_groups[0]["lr"]
         return (
             f"{event} in epoch {epoch + 1}, step {part // parts + 1}, at learning rate "
@@ -283,6 +306,7 @@ class _Training:
             optimiser=self.optimiser.state_dict()["state"],
             average=self.average.state_dict() if self.average else {},
             best=self.best or {},
+            progress=self.progress if self.progress.losses else None,
         )
 
     def _expected_tensors(self) -> dict[str, Tensor]:
@@ -305,6 +329,8 @@ class _Training:
         state, path = load_state(folder, self.config, self._expected_tensors(), self.identity)
         self.last_is_usable = path.name == STATE
         self.records = [EpochRecord(**record) for record in state.records]
+        self.progress = state.progress or self.progress
+        self.order.done = len(self.progress.losses) * self.loader.total_batch_size
         self.model.load_state_dict(state.model)
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": state.optimiser, "param_groups": groups})
@@ -314,27 +340,7 @@ class _Training:
             self.accelerator.scaler.load_state_dict(state.scaler)
         device = self.accelerator.device
         self.best = {name: value.to(device) for name, value in state.best.items()} or None
-        self.replanned = self._replanned(state)
-        if self.accelerator.is_main_process:
+        self.replanned = replanned(state, self.config)
+        if self.accelerator.is_main_process and self.records:
             write_epochs(folder, self.records)
-        log.info("resuming after epoch %d/%d", len(self.records), self.config.epochs)
-
-    def _replanned(self, state: TrainingState) -> list[int]:
-        """Return when the number of epochs was changed; log what a change means for the rates."""
-        done, planned, epochs = len(self.records), state.settings["epochs"], self.config.epochs
-        if planned == epochs:
-            return state.replanned
-        log.info("epochs is %d instead of %d from here on", epochs, planned)
-        if self.config.schedule != "constant":
-            first = self.config.learning_rate * learning_rate_factor("cosine", done, epochs)
-            log.warning(
-                "schedule %s: the learning rate of the first %d epochs fell as for %d epochs, and "
-                "now continues at %.3g as for %d; the result differs from a run of %d epochs",
-                *(self.config.schedule, done, planned, first, epochs, epochs),
-            )
-        return [*state.replanned, done]
-
-
-def _combine_seeds(*seeds: int) -> int:
-    """Combine several seeds into one."""
-    return int(np.random.SeedSequence(seeds).generate_state(1)[0])
+        log.info("resuming %s", describe_place(folder))

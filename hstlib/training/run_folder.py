@@ -9,8 +9,8 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from hstlib.files import lock, make_folder, sweep
-from hstlib.training.epochs import EPOCHS
 from hstlib.training.interruption import Stopped, stop_on_signals
+from hstlib.training.state import describe_place
 
 log = logging.getLogger("hstlib")
 
@@ -33,8 +33,8 @@ def locked_with_log(folder: Path, accelerator: Accelerator) -> Iterator[None]:
                 yield
         except Stopped as stopped:
             log.warning(
-                "%s: stopped by %s; the same command resumes after epoch %d",
-                *(folder.name, stopped.signal_name, _count_epochs(folder)),
+                "%s: stopped by %s; the same command resumes %s",
+                *(folder.name, stopped.signal_name, describe_place(folder)),
             )
             raise
         except Exception as error:
@@ -43,8 +43,3 @@ def locked_with_log(folder: Path, accelerator: Accelerator) -> Iterator[None]:
         finally:
             log.removeHandler(handler)
             handler.close()
-
-
-def _count_epochs(folder: Path) -> int:
-    epochs = folder / EPOCHS
-    return len(epochs.read_text().splitlines()) if epochs.is_file() else 0

@@ -2,14 +2,16 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from hstlib.config import LoopConfig
+from hstlib.training.epochs import Progress
 from hstlib.training.identity import RunIdentity, differing_identity, differing_settings
 from hstlib.training.sealed import (
     SealError,
@@ -19,19 +21,20 @@ from hstlib.training.sealed import (
     load_sealed,
     save_sealed,
 )
+from hstlib.training.step import learning_rate_factor
 
 log = logging.getLogger("hstlib")
 
 STATE, PREVIOUS = "state.safetensors", "state.previous.safetensors"
-"""State after the last epoch, and after the one before it."""
+"""The last state, after an epoch or within one, and the one before it."""
 
 
 @dataclass
 class TrainingState:
-    """Everything needed to resume a run after an epoch, bit for bit.
+    """Everything needed to resume a run after an epoch or a step of one, bit for bit.
 
     The order of the samples, the clips drawn and the noise of an epoch depend on (seed, epoch)
-    alone, so no state of a random generator is stored.
+    alone, so states of random generators are stored within an epoch only.
 
     Attributes:
         settings: All settings of the run, by name.
@@ -43,6 +46,7 @@ class TrainingState:
         optimiser: Adam's moments and step of each parameter, by the parameter's number.
         average: Moving average of the weights; empty without one.
         best: Weights of the epoch with the best validation accuracy; empty without validation.
+        progress: Progress of the current epoch; None after a complete one.
     """
 
     settings: dict[str, Any]
@@ -54,6 +58,7 @@ class TrainingState:
     optimiser: dict[int, dict[str, Tensor]]
     average: dict[str, Tensor]
     best: dict[str, Tensor]
+    progress: Progress | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -75,9 +80,10 @@ class _Metadata(BaseModel):
 
     config: dict[str, Any]
     data: RunIdentity | None
-    records: list[dict[str, Any]] = Field(min_length=1)
+    records: list[dict[str, Any]]
     replanned: list[int]
     scaler: dict[str, int | float]
+    progress: Progress | None = None
 
 
 def has_state(folder: Path) -> bool:
@@ -90,7 +96,7 @@ def save_state(folder: Path, state: TrainingState, keep_last: bool = True) -> No
 
     Args:
         folder: Folder of the run.
-        state: State after an epoch.
+        state: State after an epoch or a step.
         keep_last: Keep the last state as the older generation, in place of the one before it.
             False if the last state cannot be used.
     """
@@ -102,6 +108,7 @@ def save_state(folder: Path, state: TrainingState, keep_last: bool = True) -> No
         records=state.records,
         replanned=state.replanned,
         scaler=state.scaler,
+        progress=state.progress,
     )
     save_sealed(folder / STATE, state.tensors, metadata.model_dump(mode="json"))
 
@@ -142,7 +149,7 @@ def load_state(
             problems.append(f"{path}: {reason}")
             continue
         if problems:
-            log.warning("%s; resuming from %s, one epoch earlier", problems[0], path.name)
+            log.warning("%s; resuming from %s, one save earlier", problems[0], path.name)
         return _state(metadata, tensors), path
     raise ValueError(f"{'; '.join(problems)}; remove it to train from the first epoch")
 
@@ -161,6 +168,19 @@ def refuse_other_run(folder: Path, config: LoopConfig, data: RunIdentity | None)
         except ValueError:
             continue
         return _check_identity(path, metadata, config, data)
+
+
+def describe_place(folder: Path) -> str:
+    """Return where a run resumes, such as ``in epoch 2, after step 7``, without reading tensors."""
+    for path in (folder / STATE, folder / PREVIOUS):
+        with suppress(ValueError):
+            metadata = _Metadata.model_validate(load_metadata(path))
+            epochs = len(metadata.records)
+            if not metadata.progress:
+                return f"after epoch {epochs}"
+            steps = len(metadata.progress.losses) // metadata.config["accumulation_steps"]
+            return f"in epoch {epochs + 1}, after step {steps}"
+    return "after epoch 0"
 
 
 def _read(path: Path) -> tuple[_Metadata, dict[str, Tensor]]:
@@ -186,10 +206,11 @@ def _check_identity(
             f"{path} belongs to another run ({differences}); move it away or choose another "
             "results folder"
         )
-    if len(metadata.records) > config.epochs:
+    if len(metadata.records) + bool(metadata.progress) > config.epochs:
+        part = " and a part" * bool(metadata.progress)
         raise ValueError(
-            f"{path} is trained for {len(metadata.records)} epochs, more than the {config.epochs} "
-            "asked for; raise epochs or choose another results folder"
+            f"{path} is trained for {len(metadata.records)} epochs{part}, more than the "
+            f"{config.epochs} asked for; raise epochs or choose another results folder"
         )
 
 
@@ -197,6 +218,10 @@ def _unusable(
     metadata: _Metadata, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> str:
     """Return why a state cannot be resumed from; empty if it can."""
+    if not metadata.records and not metadata.progress:
+        return "it has neither a complete epoch nor a step"
+    if not metadata.records:  # no epoch can be the best
+        expected = {name: t for name, t in expected.items() if not name.startswith("best.")}
     if differing := differing_tensors(tensors, expected):
         return f"not a state of this model ({differing})"
     if name := first_not_finite(tensors.items()):
@@ -224,5 +249,22 @@ def _state(metadata: _Metadata, tensors: Mapping[str, Tensor]) -> TrainingState:
         replanned=metadata.replanned,
         scaler=metadata.scaler,
         optimiser=optimiser,
+        progress=metadata.progress,
         **parts,
     )
+
+
+def replanned(state: TrainingState, config: LoopConfig) -> list[int]:
+    """Return when the number of epochs was changed; log what a change means for the rates."""
+    done, planned, epochs = len(state.records), state.settings["epochs"], config.epochs
+    if planned == epochs:
+        return state.replanned
+    log.info("epochs is %d instead of %d from here on", epochs, planned)
+    if config.schedule != "constant":
+        first = config.learning_rate * learning_rate_factor("cosine", done, epochs)
+        log.warning(
+            "schedule %s: the learning rate of the first %d epochs fell as for %d epochs, and "
+            "now continues at %.3g as for %d; the result differs from a run of %d epochs",
+            *(config.schedule, done, planned, first, epochs, epochs),
+        )
+    return [*state.replanned, done]
