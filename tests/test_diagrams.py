@@ -122,6 +122,19 @@ def test_no_two_lines_lie_on_each_other(diagram):
             taken.setdefault((axis, level), []).append((line, low, high))
 
 
+def test_no_line_of_the_map_crosses_another():
+    segments = [
+        (line, sorted(pair))
+        for line in linked_map().lines
+        for pair in zip(line.points, line.points[1:], strict=False)
+    ]
+    upright = [(line, x, y, end) for line, ((x, y), (to, end)) in segments if x == to]
+    level = [(line, y, x, end) for line, ((x, y), (end, to)) in segments if y == to]
+    for line, x, top, bottom in upright:
+        for other, y, left, right in level:
+            assert line is other or not (left < x < right and top < y < bottom), (line, other)
+
+
 def test_a_line_through_a_box_is_found():
     rows = rows_of({"a": (), "b": ("a",), "c": ("b", "a")})
     boxes = place(rows, {name: (60.0, 30.0) for name in "abc"})

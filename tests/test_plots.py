@@ -143,6 +143,11 @@ def test_learning_curve_counts_epochs_from_one():
     assert line.get_xydata().tolist() == [[1, 2], [2, 1]] and line.get_label() == "hst"
 
 
+def test_an_epoch_is_a_whole_number_on_the_axis():
+    ax = show_learning(axes(1)[0], [{"epoch": 0, "loss": 2.0}], "hst")
+    assert all(tick == int(tick) for tick in ax.get_xticks())
+
+
 def test_the_leak_is_a_line_for_everything_that_was_run_both_ways():
     values = {"HST": (20, 60), "histogram": (10, 70), "C3D": (30, math.nan)}
     table = pd.DataFrame.from_dict(values, "index", columns=[OFFICIAL, RANDOM])

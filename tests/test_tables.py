@@ -60,14 +60,12 @@ def test_table_2_has_the_numbers_of_the_paper_beside_ours():
     assert list(frame["params, paper (M)"]) == ["78.20", "65.53", "57.68", "35.54"]
     assert list(frame["params, ours (M)"]) == ["78.20", "65.53", "57.68", "35.54"]
     assert list(frame["accuracy, paper (%)"]) == ["76.54", "80.64", "83.25", "85.53"]
-    assert set(frame["data set"]) == {"HMDB51"} and set(frame["backbone"]) == {"ResNet-21"}
 
 
 def test_table_4_has_the_numbers_of_the_paper():
     frame = comparison_table(4, [], PARAMETERS)
     assert list(frame["params, paper (M)"]) == ["42.5", "35.8", "26.78", "24.1"]
     assert list(frame["accuracy, paper (%)"]) == ["77.89", "79.3", "82.65", "86.3"]
-    assert set(frame["data set"]) == {"UCF101"} and set(frame["backbone"]) == {"VGG-13"}
 
 
 def test_the_rows_of_the_papers_plan_fill_both_tables(all_rows):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hstlib.book.findings import OFFICIAL, RANDOM
 from hstlib.book.paper import PAPER_ROWS
@@ -136,6 +137,7 @@ def show_learning(ax: Axes, epochs: Sequence[dict[str, float | int]], label: str
     numbers = [epoch["epoch"] + 1 for epoch in epochs]
     ax.plot(numbers, [epoch["loss"] for epoch in epochs], marker="o", label=label)
     ax.set(xlabel="epoch", ylabel="training loss")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return ax
 
 

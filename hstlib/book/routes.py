@@ -7,7 +7,7 @@ GAP, SPACE = 34.0, 28.0
 """Pixels between rows, where lines run sideways, and between the boxes of a row."""
 KINK = 24.0
 """A step sideways that is shorter than this is avoided where the source's only line makes it."""
-STEP = 3.0
+STEP = 9.0
 """Least distance between two ports."""
 LANE = 9.0
 """Least distance of a vertical line from a box that it passes, and from another line."""
@@ -145,7 +145,7 @@ def _ports(
     ports = {}
     for name, box in boxes.items():
         mine = [edge for edge in edges if edge[end] == name]
-        mine.sort(key=lambda edge: _centre(boxes[edge[1 - end]]))
+        mine.sort(key=lambda edge: (_centre(boxes[edge[1 - end]]), _rows_down(boxes, edge)))
         for i, edge in enumerate(mine, start=1):
             ports[edge] = box.x + box.width * i / (len(mine) + 1)
     return ports
@@ -223,6 +223,7 @@ def _levels(
     lanes: Mapping[tuple[str, str], float],
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """Return the y at which each edge runs sideways below its source and above its target."""
+    places = (starts, lanes), (lanes, ends)
     sideways: dict[int, list[tuple[tuple[str, str], int]]] = {}
     for edge in edges:
         upper, lower = boxes[edge[0]].row, boxes[edge[1]].row - 1
@@ -232,15 +233,25 @@ def _levels(
             sideways.setdefault(lower, []).append((edge, 1))
     levels = {edge: [boxes[edge[0]].y + boxes[edge[0]].height, boxes[edge[1]].y] for edge in edges}
     for row, runs in sideways.items():
-        runs.sort(key=lambda run: run[1])  # what leaves a row is above what enters the next
+        # What leaves a row is above what enters the next; a line further behind is lower.
+        runs.sort(key=lambda run: (run[1], _behind(*(x[run[0]] for x in places[run[1]]))))
         bottom = max(box.y + box.height for box in boxes.values() if box.row == row)
         for i, (edge, end) in enumerate(runs, start=1):
             levels[edge][end] = bottom + GAP * i / (len(runs) + 2)
     return {edge: (first, last) for edge, (first, last) in levels.items()}
 
 
+def _behind(x: float, to: float) -> float:
+    """Return how far behind a sideways line begins, seen in its direction."""
+    return -x if to > x else x
+
+
 def _without_repetition(points: Sequence[Point]) -> list[Point]:
     return [point for i, point in enumerate(points) if i == 0 or point != points[i - 1]]
+
+
+def _rows_down(boxes: Mapping[str, Box], edge: tuple[str, str]) -> int:
+    return boxes[edge[1]].row - boxes[edge[0]].row
 
 
 def _centre(box: Box) -> float:

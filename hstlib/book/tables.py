@@ -9,7 +9,7 @@ from html import escape
 import pandas as pd
 
 from hstlib.book.changes import code_since
-from hstlib.book.paper import ALL_TITLES, BACKBONE_TITLES, DATASET_TITLES, PAPER_ROWS
+from hstlib.book.paper import ALL_TITLES, DATASET_TITLES, PAPER_ROWS
 from hstlib.book.selection import paper_rows
 from hstlib.book.statistics import Interval, confidence_interval, hits_by_group, same_videos
 from hstlib.training.rows import Row
@@ -137,8 +137,6 @@ def comparison_table(table: int, rows: Sequence[Row], parameters: dict[str, int]
         [
             {
                 "model": row.title,
-                "data set": DATASET_TITLES[row.dataset],
-                "backbone": BACKBONE_TITLES[row.backbone],
                 "params, paper (M)": row.parameters,
                 "params, ours (M)": f"{parameters[row.model] / 1e6:.2f}",
                 "accuracy, paper (%)": row.accuracy,

@@ -30,6 +30,7 @@ RUN_ALL = """() => {
         .then((ran) => { window.finished = ran ? "ran" : "a cell failed"; },
               (error) => { window.finished = String(error); });
 }"""
+TOGGLE_AUTOSAVE = "() => jupyterapp.commands.execute('docmanager:toggle-autosave')"
 SHOW_CELL = """(text) => {
     const {content} = jupyterapp.shell.currentWidget;
     const hasText = (cell) => cell.model.sharedModel.source.includes(text);
@@ -82,15 +83,16 @@ def recipe() -> list[str]:
     return line.split()
 
 
-@contextmanager
-def started(browser: Browser, folder: Path, settings: dict) -> Iterator[Lab]:
-    """Run JupyterLab on a copy of the chapters, for a user with settings of documents."""
+@pytest.fixture(scope="module")
+def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """JupyterLab on a copy of the chapters; if it saves by itself, then every second."""
+    folder = tmp_path_factory.mktemp("lab")
     for name in ("notebooks", "book", "workflow"):
         ignored = shutil.ignore_patterns("_build", ".*")
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignored)
     plugin = folder / "user/@jupyterlab/docmanager-extension/plugin.jupyterlab-settings"
     plugin.parent.mkdir(parents=True)
-    plugin.write_text(json.dumps(settings))
+    plugin.write_text(json.dumps(SAVE_EVERY_SECOND))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -123,12 +125,6 @@ def wait_until(condition: Callable[[], bool], lives: Callable[[], bool], log: Pa
     while not condition():
         assert lives() and time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
-
-
-@pytest.fixture(scope="module")
-def lab(browser, tmp_path_factory) -> Iterator[Lab]:
-    with started(browser, tmp_path_factory.mktemp("lab"), SAVE_EVERY_SECOND) as lab:
-        yield lab
 
 
 @contextmanager
@@ -194,13 +190,15 @@ def test_another_reading_shows_its_maps_logits_and_published_accuracy(lab):
     assert "logits: " in text and "top-1 on J-HMDB" in text
 
 
-def test_with_autosave_the_file_changes(browser, tmp_path):
+def test_with_autosave_the_file_changes(lab):
     """The control: what the tests above would see if `make lab` left autosave on."""
-    settings = SAVE_EVERY_SECOND | {"autosave": True}
-    with started(browser, tmp_path, settings) as lab:
-        path = lab.folder / "notebooks/03_spatial_attention.ipynb"
-        before = path.read_bytes()
-        lab.open("notebooks/03_spatial_attention.ipynb")
+    path = lab.folder / "notebooks/03_spatial_attention.ipynb"
+    before = path.read_bytes()
+    lab.open("notebooks/03_spatial_attention.ipynb")
+    lab.page.evaluate(TOGGLE_AUTOSAVE)
+    try:
         lab.page.locator(".jp-CodeCell .cm-content").first.click()
         lab.page.keyboard.type("# ")
-        wait_until(lambda: path.read_bytes() != before, lambda: True, tmp_path / "log.txt")
+        wait_until(lambda: path.read_bytes() != before, lambda: True, lab.folder / "log.txt")
+    finally:
+        lab.page.evaluate(TOGGLE_AUTOSAVE)

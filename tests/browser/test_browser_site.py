@@ -16,6 +16,7 @@ import pytest
 import yaml
 from noted import note_problems
 from PIL import Image
+from scripts import AXE, CUT, DARK, DULL, ONLY_OURS, PALE, SCROLLING, TOO_WIDE, TYPESET
 
 from hstlib.book.paper import EQUATIONS
 
@@ -25,52 +26,16 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
-WIDTHS = (390, 768, 1280)
+WIDTHS = (390, 768, 1200)
 DARK_PAGES = (
     *("claims", "equations", "glossary", "notebooks/02_reformer", "notebooks/04_hybrid_attention"),
     *("notebooks/06_ablation", "notebooks/11_real_video", "notebooks/15_audit", "run"),
 )
-"""Pages whose contrast is checked in the dark. The others have the same kinds of markup: verdicts,
-diagrams, players, tables."""
-TYPESET = "() => window.MathJax && MathJax.startup.promise.then(() => true)"
+"""Pages that axe reads in the dark; diagrams and players are read in both themes on every page."""
 
 # Not ours: the theme's bars, and what Pygments, MathJax and the bibliography's extension make.
 OTHERS = (".highlight", "mjx-container", ".citation-list")
 OURS = {"include": [".bd-article"], "exclude": [[selector] for selector in OTHERS]}
-AXE = """async (context) => {
-    const options = {preload: false, resultTypes: ["violations"]};
-    const {violations} = await axe.run(context, options);
-    return violations
-        .filter((v) => ["serious", "critical"].includes(v.impact))
-        .flatMap((v) => v.nodes.map((node) => `${v.id}: ${node.html.slice(0, 200)}`));
-}"""
-TOO_WIDE = """() => {
-    const width = document.documentElement.clientWidth;
-    const wide = (element) => element.getBoundingClientRect().right > width + 1;
-    const elements = [...document.querySelectorAll(".bd-article *")].filter(wide);
-    const excess = document.documentElement.scrollWidth - width;
-    return excess > 0 ? [excess, elements.slice(0, 3).map((e) => e.outerHTML.slice(0, 200))] : [];
-}"""
-DULL = """() => [...document.querySelectorAll(".bd-article img")]
-    .filter((image) => image.checkVisibility())
-    .filter((image) => {
-        const canvas = document.createElement("canvas");
-        canvas.width = Math.min(image.naturalWidth, 600);
-        canvas.height = Math.min(image.naturalHeight, 600);
-        if (!canvas.width) return true;
-        const brush = canvas.getContext("2d");
-        brush.drawImage(image, 0, 0, canvas.width, canvas.height);
-        const {data} = brush.getImageData(0, 0, canvas.width, canvas.height);
-        let [sum, squares, count] = [0, 0, data.length / 4];
-        for (let i = 0; i < data.length; i += 4) {
-            const grey = (data[i] + data[i + 1] + data[i + 2]) / 3 * data[i + 3] / 255;
-            sum += grey; squares += grey * grey;
-        }
-        return squares / count - (sum / count) ** 2 < 5 ** 2;
-    })
-    .map((image) => image.outerHTML.slice(0, 200))"""
-"""Pictures whose grey levels, 0 to 255, have a standard deviation below 5."""
-DARK = """(theme) => Object.assign(document.documentElement.dataset, {theme, mode: theme})"""
 
 
 @dataclass
@@ -159,19 +124,14 @@ def test_tables_have_their_rows(opened):
 def test_page_is_not_wider_than_the_window(opened, width):
     opened.page.set_viewport_size({"width": width, "height": 900})
     assert opened.page.evaluate(TOO_WIDE) == []
+    assert opened.page.evaluate(CUT) == []
+    assert width < max(WIDTHS) or opened.page.evaluate(SCROLLING) == []
 
 
 def load_axe(page: Page) -> None:
     axe = pytest.importorskip("axe_playwright_python.base", reason="pip install '.[browser]'")
     if not page.evaluate("typeof axe === 'object'"):
         page.evaluate(axe.AXE_SCRIPT)
-
-
-def test_our_markup_has_no_serious_finding_of_axe(opened):
-    load_axe(opened.page)
-    opened.page.set_viewport_size({"width": 1280, "height": 900})
-    opened.page.evaluate(DARK, "dark" if opened.name in DARK_PAGES else "light")
-    assert opened.page.evaluate(AXE, OURS) == []
 
 
 def test_players_play(opened):
@@ -190,6 +150,21 @@ def test_players_play(opened):
 def expect_text(page: Page, element: Locator, start: str) -> None:
     arguments = [element.element_handle(), start]
     page.wait_for_function("([e, start]) => e.textContent.startsWith(start)", arg=arguments)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_diagrams_and_players_can_be_read(opened, theme):
+    opened.page.evaluate(DARK, theme)
+    assert opened.page.evaluate(PALE) == []
+
+
+def test_our_markup_has_no_serious_finding_of_axe(opened):
+    """The last test of a page: it removes the rest of it."""
+    opened.page.set_viewport_size({"width": 1280, "height": 900})
+    opened.page.evaluate(DARK, "dark" if opened.name in DARK_PAGES else "light")
+    opened.page.evaluate(ONLY_OURS, OTHERS)
+    load_axe(opened.page)
+    assert opened.page.evaluate(AXE, OURS) == []
 
 
 def test_axe_finds_what_it_should(context, address):
@@ -267,6 +242,21 @@ def test_dark_mode_is_dark_and_stays_so_on_the_next_page(context, address):
         background, text = (page.evaluate(colour, name) for name in ("backgroundColor", "color"))
         page.evaluate("() => localStorage.clear()")
         assert max(background) < 60 and min(text) > 150
+
+
+@pytest.mark.parametrize(
+    ("button", "opened_part"),
+    [
+        (".primary-toggle", "#pst-primary-sidebar-modal"),
+        (".secondary-toggle", "#pst-secondary-sidebar-modal"),
+        (".search-button", "#pst-search-dialog"),
+    ],
+)
+def test_a_button_of_a_narrow_page_opens_its_part(context, address, button, opened_part):
+    with visited(context, f"{address}/index.html", "load") as (page, _):
+        page.set_viewport_size({"width": min(WIDTHS), "height": 900})
+        page.locator(f".bd-header-article {button}").click()
+        page.locator(opened_part).wait_for()
 
 
 def test_the_table_of_claims_can_be_filtered(context, address):
