@@ -109,13 +109,13 @@ def test_cost_is_summed_by_model_and_says_what_is_not_known(tmp_path):
     assert np.isnan(hours[1:]).all()
     assert table["kept (GB)"].iloc[0] == 256
     text = describe_cost(runs, measurements)
-    assert text.endswith("4 training runs; 4 GPU hours, measured (2 runs)")
+    assert text.endswith("training runs: 4; 4 GPU hours, measured (runs: 2)")
     assert "not known" in text
 
 
 def test_without_a_measurement_there_are_no_hours(tmp_path):
     text = describe_cost([run()], Measurements.load(tmp_path))
-    assert text.endswith("1 training runs; their hours are not known (benchmarks/train_step.py)")
+    assert text.endswith("training runs: 1; their hours are not known (benchmarks/train_step.py)")
 
 
 def test_operations_and_hours_at_a_share_by_hand(tmp_path):

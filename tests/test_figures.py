@@ -210,6 +210,6 @@ def test_what_a_measurement_does_not_say_is_not_recorded(rows, tmp_path):
     (tmp_path / "counts.json").write_text("{}")
     table = measured_with(file, "counts.json")
     assert table.loc["speed"].tolist() == [
-        digest(file), "CPU, 2 threads", "OpenCV 5", "ab12", "not recorded"
+        digest(file), "CPU, threads: 2", "OpenCV 5", "ab12", "not recorded"
     ]  # fmt: skip
     assert set(table.loc["counts"][1:]) == {"not recorded"}

@@ -385,7 +385,7 @@ def cli(monkeypatch, capsys):
 def test_check_says_what_a_plan_costs(cli, checkout):
     lines, status = cli("check", checkout)
     assert status == 0 and lines[-1] == "no problem found"
-    assert f"2 runs in {checkout.parent}/build/tiny/results: 0 finished, 0 begun" in lines
+    assert f"runs in {checkout.parent}/build/tiny/results: 0 finished, 0 begun, 2 in all" in lines
     assert "clips of moves: 0.0 GB, 12 videos (size 16, 2 per video)" in lines
     assert not (checkout.parent / "build").exists()
 
@@ -397,7 +397,7 @@ def test_check_of_the_papers_plan_knows_its_disk_before_any_video_is_here(cli, m
     assert status == 1
     assert "clips of hmdb51: 152.1 GB, 6766 videos (size 224, 4 per video)" in lines
     assert "clips of ucf101: 299.4 GB, 13320 videos (size 224, 4 per video)" in lines
-    assert any(line.startswith("72 training runs; 135 GPU hours, estimated") for line in lines)
+    assert any(line.startswith("training runs: 72; 135 GPU hours, estimated") for line in lines)
     problems = [line for line in lines if line.startswith("problem: ")]
     assert len(problems) == 3 and "the clips need 452 GB, 300 GB are free" in problems[2]
     assert all("unpack the official split lists" in line for line in problems[:2])

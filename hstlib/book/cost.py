@@ -287,13 +287,13 @@ def describe_cost(runs: Iterable[TrainConfig], measurements: Measurements) -> st
     table = cost_table(runs, measurements)
     rounded = table.assign(**{name: table[name].map(_round) for name in table.columns[1:]})
     totals = [
-        f"{table[name].sum():.0f} {name} ({table['runs'][table[name].notna()].sum()} runs)"
+        f"{table[name].sum():.0f} {name} (runs: {table['runs'][table[name].notna()].sum()})"
         for name in table.columns[1:3]
         if table[name].notna().any()
     ]
     unknown = "their hours are not known (benchmarks/train_step.py)"
-    summary = f"{table['runs'].sum()} training runs; {'; '.join(totals) or unknown}"
-    return f"{rounded.to_string()}\n{summary}"
+    summary = f"training runs: {table['runs'].sum()}; {'; '.join(totals) or unknown}"
+    return f"{rounded.reset_index().to_string(index=False)}\n{summary}"
 
 
 def _round(value: float) -> str:

@@ -90,7 +90,7 @@ def _settings(rows: Sequence[Row]) -> str:
 def _hardware(row: Row) -> str:
     environment = row.environment
     parts = (environment.get("device"), environment.get("machine"))
-    threads = f"{environment['threads']} threads" if "threads" in environment else None
+    threads = f"threads: {environment['threads']}" if "threads" in environment else None
     return " ".join(part for part in (*parts, threads) if part)
 
 
@@ -112,7 +112,7 @@ def measured_with(*paths: str | Path) -> pd.DataFrame:
     table = {}
     for path in map(project_path, paths):
         content = json.loads(path.read_text())
-        threads = f", {content['cpu_threads']} threads" if "cpu_threads" in content else ""
+        threads = f", threads: {content['cpu_threads']}" if "cpu_threads" in content else ""
         hardware, _, software = content.get("hardware", "").partition("; ")
         torch = f"torch {content['torch']}" if "torch" in content else ""
         facts = {

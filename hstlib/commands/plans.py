@@ -83,7 +83,7 @@ def _problems_of_runs(runs: list[TrainConfig], results: Path) -> Iterator[str]:
         except ValueError as error:
             yield f"{error}; move it away, or set build=<another folder>"
     finished, begun = (sum(state.startswith(s) for state in states) for s in (FINISHED, "begun"))
-    say(f"{len(runs)} runs in {results}: {finished} finished, {begun} begun")
+    say(f"runs in {results}: {finished} finished, {begun} begun, {len(runs)} in all")
     models = {
         (run.model, run.backbone, run.reading, run.num_frames, run.input_size): run for run in runs
     }
