@@ -108,7 +108,7 @@ def test_the_printed_cost_is_the_one_that_the_command_prints():
     (run,) = example_runs(words).values()
     cost = describe_cost([run], Measurements.load(ROOT / "benchmarks/results"))
     size = store_gigabytes(run.clip, LISTED_VIDEOS["hmdb51"])
-    (shown,) = re.findall(r"```text\n( .*?)\n```", RUN, re.DOTALL)
+    (shown,) = re.findall(r"```text\n(corpus .*?)\n```", RUN, re.DOTALL)
     *lines, clips = shown.splitlines()
     assert lines == [line.rstrip() for line in cost.splitlines()]
     assert clips.startswith(f"clips of hmdb51: {size:.1f} GB, {LISTED_VIDEOS['hmdb51']} videos")

@@ -161,7 +161,13 @@ class CitationAudit(_Generated):
             words = f"“{use.words}” (section {use.section})"
             verdict = nodes.paragraph("", "", _badge(finding.verdict))
             rows.append([number, verdict, *map(_paragraph, (words, entry, meant))])
-        header = ["number", "verdict", "the paper's words", "the list has", "the work or topic meant"]
+        header = [
+            "number",
+            "verdict",
+            "the paper's words",
+            "the list has",
+            "the work or topic meant",
+        ]
         return [_table(header, rows, ["citation-audit"])]
 
 
