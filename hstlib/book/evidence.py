@@ -20,7 +20,7 @@ from hstlib.book.paper import BACKBONE_TITLES, DATASET_TITLES, MODEL_TITLES, PAP
 from hstlib.book.selection import paper_rows
 from hstlib.book.specification import changes, describe_changes
 from hstlib.book.statistics import ALPHA, Interval, confidence_interval, hits_by_group
-from hstlib.book.study import differences_from_hst
+from hstlib.book.study import differences_from_hst, runs_on
 from hstlib.book.tables import NOT_RUN
 from hstlib.book.verdicts import CONTRADICTED, HOLDS, UNCHECKABLE, Finding, decide
 from hstlib.config import project_path
@@ -45,12 +45,7 @@ def _read_rows(folder: Path, _: tuple[tuple[Path, int], ...]) -> tuple[Row, ...]
 
 def study_rows() -> list[Row]:
     """Read the rows of the study on real video: its official splits of J-HMDB; [] without any."""
-    return [
-        row
-        for row in published_rows("study")
-        if (row.config.dataset, row.config.protocol, row.config.variant)
-        == ("jhmdb", "official", "")
-    ]
+    return runs_on(published_rows("study"), "jhmdb")
 
 
 def study_comparison(baselines: list[str]) -> Finding:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hstlib.book.paper import PAPER_ROWS
 from hstlib.book.statistics import ALPHA, confidence_interval, hits_by_group, holm, same_videos
-from hstlib.book.study import Difference, describe_runs, differences_from_hst, results
+from hstlib.book.study import Difference, describe_runs, differences_from_hst, results, runs_on
 from hstlib.config import TrainConfig
 from hstlib.training.identity import SAME_RUN
 from hstlib.training.rows import Row, load_rows
@@ -42,12 +42,7 @@ class Evidence:
 
     def runs(self, dataset: str, protocol: str = "official", variant: str = "") -> list[Row]:
         """Return the runs on a data set, at a protocol and a variant of the settings."""
-        key = dataset, protocol, variant
-        return [
-            row
-            for row in self.rows
-            if (row.config.dataset, row.config.protocol, row.config.variant) == key
-        ]
+        return runs_on(self.rows, dataset, protocol, variant)
 
     def leaked_share(self, protocol: str) -> float:
         """Return the share of J-HMDB's test videos whose source is also in training."""
@@ -92,7 +87,7 @@ def decisions(differences: Iterable[Difference]) -> dict[str, list[str]]:
         name: [] for name in ("more accurate", "less accurate", "undecided", "not fitted")
     }
     for d in differences:
-        if not (d.hst.fitted and d.other.fitted):
+        if not d.fitted:
             name = "not fitted"
         elif d.corrected >= ALPHA:
             name = "undecided"

@@ -80,6 +80,11 @@ class Difference:
     corrected: float
 
     @property
+    def fitted(self) -> bool:
+        """Whether both have fitted their training clips, without which there is no verdict."""
+        return self.hst.fitted and self.other.fitted
+
+    @property
     def sentence(self) -> str:
         """What this comparison shows, in one sentence."""
         name, d = self.other.title, self.interval
@@ -93,6 +98,14 @@ class Difference:
         if self.corrected >= ALPHA:
             return f"HST and {name} cannot be told apart ({numbers})."
         return f"HST is {'more' if d.mean > 0 else 'less'} accurate than {name} ({numbers})."
+
+
+def runs_on(
+    rows: Iterable[Row], dataset: str, protocol: str = "official", variant: str = ""
+) -> list[Row]:
+    """Return the runs on a data set, at a protocol and a variant of the settings."""
+    key = dataset, protocol, variant
+    return [r for r in rows if (r.config.dataset, r.config.protocol, r.config.variant) == key]
 
 
 def title_of(model: ModelReading) -> str:

@@ -343,4 +343,4 @@ class _Training:
         self.replanned = replanned(state, self.config)
         if self.accelerator.is_main_process and self.records:
             write_epochs(folder, self.records)
-        log.info("resuming %s", describe_place(folder))
+        log.info("resuming %s", state.place)

@@ -61,6 +61,11 @@ class TrainingState:
     progress: Progress | None = None
 
     @property
+    def place(self) -> str:
+        """Where a run resumes from this state, such as ``in epoch 2, after step 7``."""
+        return _place(self.settings, self.records, self.progress)
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """All tensors, by part and name, such as ``optimiser.0.step``."""
         tensors = {
@@ -175,12 +180,17 @@ def describe_place(folder: Path) -> str:
     for path in (folder / STATE, folder / PREVIOUS):
         with suppress(ValueError):
             metadata = _Metadata.model_validate(load_metadata(path))
-            epochs = len(metadata.records)
-            if not metadata.progress:
-                return f"after epoch {epochs}"
-            steps = len(metadata.progress.losses) // metadata.config["accumulation_steps"]
-            return f"in epoch {epochs + 1}, after step {steps}"
+            return _place(metadata.config, metadata.records, metadata.progress)
     return "after epoch 0"
+
+
+def _place(
+    settings: Mapping[str, Any], records: list[dict[str, Any]], progress: Progress | None
+) -> str:
+    if not progress:
+        return f"after epoch {len(records)}"
+    steps = len(progress.losses) // settings["accumulation_steps"]
+    return f"in epoch {len(records) + 1}, after step {steps}"
 
 
 def _read(path: Path) -> tuple[_Metadata, dict[str, Tensor]]:
