@@ -47,8 +47,11 @@ REMOVED = {
     "trunk-and-flow": r"(spatial_attention|hybrid_attention)\.",
 }
 """Parameters that a reading removes; all other readings keep all of them."""
-ADDED = {"modules-in-each-unit": r"hierarchy\.attention\.\d\."}
-ABLATIONS = {reading.name for reading in READINGS.values() if reading.factor is None}
+ADDED = {
+    "modules-in-each-unit": r"hierarchy\.attention\.\d\.",
+    "convolution-over-time": r"windows\.over_time\.",
+}
+UNFAITHFUL = {reading.name for reading in READINGS.values() if reading.factor is None}
 TRUNKS = {name for name in READINGS if name.startswith("trunk")}
 FACTORS = combinable()
 
@@ -136,7 +139,7 @@ def test_added_weights_depend_on_the_seed():
     assert not torch.equal(added["modules-in-each-unit", 0], added["modules-in-each-unit", 1])
 
 
-@pytest.mark.parametrize("reading", sorted(READINGS.keys() - ABLATIONS - ADDED.keys()))
+@pytest.mark.parametrize("reading", sorted(READINGS.keys() - UNFAITHFUL - ADDED.keys()))
 @pytest.mark.parametrize(
     ("row", "classes"), [(PAPER_ROWS[3], 51), (PAPER_ROWS[7], 101)], ids=["table 2", "table 4"]
 )
@@ -473,6 +476,37 @@ def test_the_trunks_keep_what_their_names_say():
         assert_close(model(clips, flow), model.head(vector))
 
 
+def test_convolution_over_time():
+    paper, model = pair("convolution-over-time")
+    clips, _ = batch()
+    with torch.no_grad():
+        model.windows.over_time.weight.zero_()[:, :, 0, 0, 0].fill_diagonal_(1)  # reads the one before
+        windows, changed = paper.windows(clips), model.windows(clips)
+    assert_close(changed[:, 0], windows[:, 0])
+    assert_close(changed[:, 1:], windows[:, 1:] + windows[:, :-1])
+
+
+def test_sum_of_gelus():
+    paper, model = pair("sum-of-gelus")
+    first, second = torch.randn(2, 2, 48, 6, 6)
+    gamma = model.spatial_attention.fuse(first, second)
+    zeros = torch.zeros_like(first)
+    assert_close(gamma, functional.gelu(first) + functional.gelu(second))
+    assert torch.equal(model.spatial_attention.fuse(first, zeros), functional.gelu(first))
+    assert not paper.spatial_attention.fuse(first, zeros).any()  # a product forgets s1 here
+
+
+def test_residual_connections():
+    paper, model = pair("residual-connections")
+    clips, flow = batch()
+    first, second = paper.hierarchy(paper.windows(clips))
+    temporal = paper.temporal(flow, first.shape[-2:])
+    spatial = paper.spatial_attention(first, second) + (first + second) / 2
+    vector = paper.hybrid_attention(spatial, temporal)
+    vector = vector + spatial.mean((2, 3)) + temporal.mean((2, 3))
+    assert_close(model(clips, flow), model.head(vector))
+
+
 def test_modules_in_each_unit():
     paper, model = pair("modules-in-each-unit+maximum-over-windows")
     clips, flow = batch()
@@ -499,7 +533,7 @@ def test_a_step_is_replaced_in_the_modules_of_each_unit():
 
 def test_readings_of_one_factor_exclude_each_other():
     assert len(FACTORS) >= 6
-    assert {name for names in FACTORS.values() for name in names} == READINGS.keys() - ABLATIONS
+    assert {name for names in FACTORS.values() for name in names} == READINGS.keys() - UNFAITHFUL
     for names in FACTORS.values():
         for two in combinations(names, 2):
             with pytest.raises(ValueError, match=f"'{two[0]}' and '{two[1]}' change the same step"):

@@ -6,7 +6,8 @@
 * ``baselines``: C3D, R2Plus1D and R3D as the paper prints them, built from ``residual``;
 * ``standard``: the networks that the field calls R3D and R(2+1)D; ``fusion``: R3D with flow;
 * ``readings``: other interpretations of the paper, to be trained beside HST; their steps are in
-  ``alternatives``, ``three_modules`` and, for parts left out, ``ablations``;
+  ``alternatives`` and ``three_modules``, for parts left out in ``ablations``, and for additions of
+  ours in ``mends``;
 * ``inputs``: checks that every model makes; ``registry``: models by name.
 """
 

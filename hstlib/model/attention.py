@@ -18,12 +18,16 @@ class SpatialAttention(nn.Module):
 
     Args:
         channels: C.
+
+    Attributes:
+        fuse: Eq. (10): s1 and s2 to gamma, all of shape (B, C, H, W).
     """
 
     def __init__(self, channels: int):
         super().__init__()
         self.norm = nn.BatchNorm2d(channels)
         self.feed_forward = nn.Conv2d(2 * channels, channels, 1)
+        self.fuse: Callable[[Tensor, Tensor], Tensor] = ops.gelu_product
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Compute lambda.
@@ -35,7 +39,7 @@ class SpatialAttention(nn.Module):
         Returns:
             lambda, shape (B, C, H, W).
         """
-        fused = self.norm(ops.gelu_product(first, second))  # gamma, Eq. (10)
+        fused = self.norm(self.fuse(first, second))  # gamma, Eq. (10)
         attention = ops.spatial_softmax(fused)  # beta, Eq. (11)
         both = torch.cat([attention * fused, fused], 1)  # (B, 2 C, H, W)
         return self.feed_forward(both)  # Eq. (12)

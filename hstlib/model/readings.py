@@ -6,7 +6,8 @@ register of the book (book/readings.md) says why each is allowed by the paper's 
 
 A step is an attribute of a module: a function that is defined at module level, so that a changed
 model can be pickled and copied, or a module without parameters. The steps are defined in
-:mod:`hstlib.model.alternatives` and, for parts left out, :mod:`hstlib.model.ablations`.
+:mod:`hstlib.model.alternatives`, for parts left out in :mod:`hstlib.model.ablations`, and for
+additions of ours in :mod:`hstlib.model.mends`.
 """
 
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from hstlib.model.alternatives import (
 )
 from hstlib.model.attention import HybridAttention, SpatialAttention
 from hstlib.model.hst import HST
+from hstlib.model.mends import add_residual_connections, convolve_over_time, gelu_sum
 from hstlib.model.reformer import (
     HierarchyResidualNetwork,
     HResidualUnit,
@@ -71,14 +73,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Reading:
-    """Another interpretation of the paper, or an ablation.
+    """Another interpretation of the paper, an ablation or a mend.
 
     Attributes:
         name: Value of the setting ``reading``.
         entry: Number of its entry in the readings register, 3 for R3.
         factor: Choice that it answers. Readings of one factor exclude each other; those of
-            different factors can be combined freely. None marks an ablation: a change that the
-            paper's words do not allow.
+            different factors can be combined freely. None marks a change that the paper's words do
+            not allow: an ablation or a mend.
         sentence: Description of what it changes.
         changes: Steps that it replaces.
         rebuild: Function that changes the parameters of a model in place, or None.
@@ -250,14 +252,33 @@ _ABLATIONS = (
     ),
 )  # fmt: skip
 
-READINGS: dict[str, Reading] = {r.name: r for r in (*_READINGS, *_ABLATIONS)}
+_MENDS = (
+    Reading(
+        "convolution-over-time", 11, None,
+        "With a convolution over three windows in time, added to the windows before the units.",
+        rebuild=convolve_over_time,
+    ),
+    Reading(
+        "sum-of-gelus", 17, None,
+        "Eq. (10): the sum of the GELUs instead of their product.",
+        (Change(SpatialAttention, "fuse", gelu_sum),),
+    ),
+    Reading(
+        "residual-connections", 17, None,
+        "With residual connections around sections 3.2 and 3.3: S is added to lambda, the means of "
+        "lambda and T to the vector.",
+        rebuild=add_residual_connections,
+    ),
+)  # fmt: skip
+
+READINGS: dict[str, Reading] = {r.name: r for r in (*_READINGS, *_ABLATIONS, *_MENDS)}
 
 
 def combinable() -> dict[str, tuple[str, ...]]:
     """Return the choices that can be combined freely: names of the readings by factor.
 
     The readings of one factor exclude each other. A model takes at most one of each factor; without
-    one, it keeps the step of ``paper``. Ablations are not among them.
+    one, it keeps the step of ``paper``. Ablations and mends are not among them.
     """
     factors: dict[str, tuple[str, ...]] = {}
     for reading in READINGS.values():
