@@ -9,6 +9,9 @@ from example_rows import make_row
 
 from hstlib.book import specification
 from hstlib.book.specification import (
+    changes,
+    comparable,
+    contributions,
     curve,
     describe_changes,
     design,
@@ -28,11 +31,12 @@ def taken(reading: str) -> set[str]:
     return set(reading.split("+"))
 
 
-def run(reading: str, correct: int, model: str = "hst", fitted: bool = True) -> Row:
+def run(reading: str, correct: int, model: str = "hst", fitted: bool = True, split: int = 1) -> Row:
     """A run that is right about so many of 40 videos, the same number in each of 4 sources."""
     videos = [(0, int(number // 4 >= correct // 4), number % 4) for number in range(40)]
+    training = 1 if fitted else 0.5
     return make_row(
-        correct / 40, videos=videos, model=model, reading=reading, train_top1=1 if fitted else 0.5
+        correct / 40, videos=videos, model=model, reading=reading, split=split, train_top1=training
     )
 
 
@@ -129,6 +133,31 @@ def test_readings_stand_above_or_below_a_baseline():
     assert (standing.title, standing.ahead, standing.behind) == ("R3D", 1, 1)
     (swapped,) = standings([*rows, run("paper", 4, model="r3d")])
     assert (swapped.ahead, swapped.behind) == (3, 0)
+
+
+def test_readings_are_compared_on_the_runs_that_they_share():
+    rows = [
+        run("paper", 20),
+        run("paper", 40, split=2),
+        run("hard-mask", 24),
+        run("paper", 8, model="r3d"),
+        run("paper", 40, model="r3d", split=2),
+        run("without-flow", 0, split=2),
+    ]
+    assert [result.accuracy.mean for result in curve(rows)] == [50, 60]
+    assert [result.runs for result in comparable(rows)] == ["split 1, seed 0"] * 2
+    (standing,) = standings(rows)
+    assert (standing.other.accuracy.mean, standing.ahead) == (20, 2)
+    (part,) = contributions(rows)  # on its own runs
+    assert (part.interval.mean, part.other.runs) == (100, "split 2, seed 0")
+    assert changes(rows)["without-flow"][0].mean == -100
+    assert curve(rows[3:]) == standings(rows[3:]) == contributions(rows[3:]) == []
+
+
+def test_a_part_that_has_not_fitted_gets_no_verdict():
+    rows = [run("paper", 20), run("without-flow", 4, fitted=False), run("without-svn", 4)]
+    assert [part.fitted for part in contributions(rows)] == [False, True]
+    assert changes(rows).keys() == {"without-svn"}
 
 
 def test_ablations_and_baselines_are_no_faithful_readings():

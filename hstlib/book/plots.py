@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from hstlib.book.findings import OFFICIAL, RANDOM
 from hstlib.book.paper import PAPER_ROWS
 from hstlib.book.statistics import Interval
+from hstlib.book.study import Result
 
 RIGHT, WRONG = "#1a7f37", "#c1121f"
 UNKNOWN = "#57606a"
@@ -159,6 +160,38 @@ def show_differences(ax: Axes, differences: dict[str, Interval], title: str) -> 
     ax.set_ylim(len(differences) - 0.5, -0.5)
     ax.set_title(title, fontsize=9)
     return ax
+
+
+def specification_figure(
+    readings: Sequence[Result], others: Sequence[Result], alternatives: Sequence[str]
+) -> Figure:
+    """Draw a specification curve: accuracies above, and what each reading chooses below.
+
+    Args:
+        readings: Readings of HST, from left to right. HST as built is red.
+        others: Models that get a dashed line.
+        alternatives: Names of the rows below. A dot marks a reading that takes the alternative.
+    """
+    rows = len(alternatives)
+    figure, (top, below) = plt.subplots(
+        2, 1, figsize=(9, 4 + 0.2 * rows), height_ratios=(4, 0.2 * rows), sharex=True,
+        layout="constrained",
+    )  # fmt: skip
+    for number, result in enumerate(readings):
+        names, accuracy = result.rows[0].config.reading.split("+"), result.accuracy
+        colour = "tab:red" if names == ["paper"] else "tab:blue"
+        top.plot([number] * 2, [accuracy.low, accuracy.high], color=colour, alpha=0.4)
+        top.plot(number, accuracy.mean, "o", color=colour, markersize=5)
+        taken = [row for row, name in enumerate(alternatives) if name in names]
+        below.plot([number] * len(taken), taken, "s", color=colour, markersize=4)
+    for number, other in enumerate(others):
+        top.axhline(other.accuracy.mean, color=f"C{number + 4}", linestyle="--", label=other.title)
+    top.set(ylabel="top-1 (%)", ylim=(0, 100))
+    below.set(xlabel="readings of HST, from the least to the most accurate", xticks=[])
+    below.set_yticks(range(rows), alternatives, fontsize=7)
+    below.set_ylim(rows - 0.5, -0.5)
+    figure.legend(*top.get_legend_handles_labels(), fontsize=8, ncols=3, loc="outside upper center")
+    return figure
 
 
 def show_shares(ax: Axes, shares: dict[str, dict[str, float]]) -> Axes:

@@ -20,7 +20,7 @@ from hstlib.book.statistics import (
     same_videos,
     t_quantile,
 )
-from hstlib.book.study import Result, results
+from hstlib.book.study import Difference, Result, differences_from_hst, results
 from hstlib.model.readings import READINGS, combinable
 from hstlib.training.rows import Row
 
@@ -103,20 +103,31 @@ def is_faithful(row: Row) -> bool:
     return row.config.model == "hst" and all(READINGS[name].factor for name in names)
 
 
+def shared_runs(rows: Iterable[Row]) -> list[Row]:
+    """Return the runs at the splits and seeds that all faithful readings were run on."""
+    rows = list(rows)
+    pairs: dict[str, set[tuple[int, int]]] = {}
+    for row in rows:
+        if is_faithful(row):
+            pairs.setdefault(row.config.reading, set()).add((row.config.split, row.config.seed))
+    shared = set.intersection(*pairs.values()) if pairs else set()
+    return [row for row in rows if (row.config.split, row.config.seed) in shared]
+
+
 def curve(rows: Iterable[Row]) -> list[Result]:
-    """Return the faithful readings on their largest complete sets of runs, least accurate first.
+    """Return the faithful readings on the runs that they share, least accurate first.
 
     Raises:
         ValueError: If the runs differ in more than model, reading, rate, split and seed.
     """
-    found = results(row for row in rows if is_faithful(row))
+    found = results(row for row in shared_runs(rows) if is_faithful(row))
     return sorted(found, key=lambda result: result.accuracy.mean)
 
 
 def standings(rows: Sequence[Row]) -> list[Standing]:
     """Compare every fitted faithful reading with every other fitted model, on the same videos."""
     readings = comparable(rows)
-    others = [result for result in results(row for row in rows if not is_faithful(row))]
+    others = results(row for row in shared_runs(rows) if row.config.model != "hst")
     return [_stand(readings, other) for other in others if other.fitted]
 
 
@@ -146,8 +157,7 @@ def effects(rows: Iterable[Row]) -> list[Effect]:
     quantile of Student's t.
 
     Args:
-        rows: Runs of one data set and protocol. Readings with fewer splits and seeds than HST as
-            built are left out.
+        rows: Runs of one data set and protocol. Only those that all readings share count.
 
     Returns:
         One effect per alternative; none as long as the readings do not tell all of them apart.
@@ -208,34 +218,24 @@ def _interval(design_matrix: np.ndarray, shares: np.ndarray, column: int) -> Int
     )
 
 
-def contributions(rows: Iterable[Row]) -> list[tuple[Result, Interval, float]]:
+def contributions(rows: Iterable[Row]) -> list[Difference]:
     """Compare HST as built with each change that the paper's words do not allow.
 
-    Returns:
-        Every change, its top-1 minus that of HST on the same videos, and the p-value of this after
-        Holm's correction for all changes. What has not fitted its training videos is left out.
+    Each is compared on the runs that both have; the p-values are corrected for all of them.
     """
-    rows = [row for row in rows if row.config.model == "hst"]
-    found = results(row for row in rows if row.config.reading == "paper" or not is_faithful(row))
-    if not found or found[0].rows[0].config.reading != "paper":
-        return []
-    hst, *others = found
-    compared = [
-        (other, confidence_interval(hits_by_group(other.rows), hits_by_group(hst.rows)))
-        for other in others
-        if other.fitted
-        and hst.fitted
-        and same_videos(hits_by_group(other.rows), hits_by_group(hst.rows))
-    ]
-    corrected = holm({other.title: difference.p_value for other, difference in compared})
-    return [(other, difference, corrected[other.title]) for other, difference in compared]
+    kept = [row for row in rows if row.config.model == "hst"]
+    return differences_from_hst(
+        row for row in kept if row.config.reading == "paper" or not is_faithful(row)
+    )
 
 
 def changes(rows: Sequence[Row]) -> dict[str, tuple[Interval, float]]:
     """Return what each change of HST adds to top-1, with its corrected p-value, by its name."""
     found = {effect.reading: (effect.interval, effect.corrected) for effect in effects(rows)}
-    for other, difference, corrected in contributions(rows):
-        found[other.rows[0].config.reading] = difference, corrected
+    for difference in contributions(rows):
+        if difference.fitted:
+            name = difference.other.rows[0].config.reading
+            found[name] = difference.interval.reversed, difference.corrected
     return found
 
 

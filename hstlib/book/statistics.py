@@ -48,6 +48,11 @@ class Interval:
         """A difference in words, with its sign."""
         return f"{self.mean:+.1f} points [{self.low:+.1f}, {self.high:+.1f}]"
 
+    @property
+    def reversed(self) -> "Interval":
+        """The same difference, seen from the other side."""
+        return Interval(-self.mean, -self.high, -self.low, self.p_value)
+
 
 def hits_by_group(rows: Sequence[Row]) -> np.ndarray:
     """Count correct predictions and videos by seed and by source of the test videos.
