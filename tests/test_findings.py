@@ -75,6 +75,16 @@ def test_other_rows_change_them():
     assert "not run" in sentences(evidence())[1]
 
 
+def test_the_second_corpus_is_named_where_it_was_run():
+    rows = [
+        make_row(videos=answers([hits] * 20), dataset="folder", model=model, train_top1=1)
+        for model, hits in (("hst", 1), ("r3d", 9))
+    ]
+    comparison = sentences(evidence(*BOTH_WAYS, *rows))[1]
+    assert "than C3D. On UT-Interaction, in folds of sequences (split 1, seed 0), HST" in comparison
+    assert comparison.endswith("HST is less accurate than R3D.")
+
+
 @pytest.mark.parametrize(
     ("c3d", "train", "decision"),
     [(2, 1.0, "more accurate"), (18, 1.0, "undecided"), (2, 0.9, "not fitted")],
