@@ -488,6 +488,16 @@ def test_convolution_over_time():
     assert_close(changed[:, 1:], windows[:, 1:] + windows[:, :-1])
 
 
+def test_bounded_similarity():
+    _, model = pair("bounded-similarity")
+    unit = model.hierarchy.units[0]
+    features, weighted = torch.randn(2, 3, 16, 5, 7)
+    nothing, everything = torch.zeros(3, 1, 5, 7), torch.ones(3, 1, 5, 7)
+    assert torch.equal(unit.delta(features, nothing, weighted), features)
+    assert_close(unit.delta(features, everything, weighted), features * weighted.sigmoid())
+    assert (unit.delta(features, everything, 1e6 * weighted).abs() <= features.abs()).all()
+
+
 def test_sum_of_gelus():
     paper, model = pair("sum-of-gelus")
     first, second = torch.randn(2, 2, 48, 6, 6)

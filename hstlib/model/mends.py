@@ -16,6 +16,20 @@ def gelu_sum(first: Tensor, second: Tensor) -> Tensor:
     return functional.gelu(first) + functional.gelu(second)
 
 
+def bounded_similarity(features: Tensor, mask: Tensor, weighted: Tensor) -> Tensor:
+    """Compute delta of Eq. (9) with the sigmoid of W Phi(s), so that it never exceeds Phi(s).
+
+    Args:
+        features: Phi(s), shape (N, C, H, W).
+        mask: Between 0 and 1, shape (N, 1, H, W).
+        weighted: W Phi(s), shape (N, C, H, W).
+
+    Returns:
+        delta, shape (N, C, H, W).
+    """
+    return torch.lerp(features, features * weighted.sigmoid(), mask)
+
+
 def add_residual_connections(model: HST) -> None:
     """Give both attention modules of a model residual connections, in place."""
     model.spatial_attention.register_forward_hook(_add_mean_of_maps)

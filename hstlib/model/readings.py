@@ -44,7 +44,12 @@ from hstlib.model.alternatives import (
 )
 from hstlib.model.attention import HybridAttention, SpatialAttention
 from hstlib.model.hst import HST
-from hstlib.model.mends import add_residual_connections, convolve_over_time, gelu_sum
+from hstlib.model.mends import (
+    add_residual_connections,
+    bounded_similarity,
+    convolve_over_time,
+    gelu_sum,
+)
 from hstlib.model.reformer import (
     HierarchyResidualNetwork,
     HResidualUnit,
@@ -257,6 +262,11 @@ _MENDS = (
         "convolution-over-time", 11, None,
         "With a convolution over three windows in time, added to the windows before the units.",
         rebuild=convolve_over_time,
+    ),
+    Reading(
+        "bounded-similarity", 14, None,
+        "Eq. (9): the features are multiplied by the sigmoid of W Phi(s), which has bounds.",
+        (Change(HResidualUnit, "delta", bounded_similarity),),
     ),
     Reading(
         "sum-of-gelus", 17, None,
