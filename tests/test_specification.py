@@ -16,9 +16,11 @@ from hstlib.book.specification import (
     describe_changes,
     design,
     effects,
+    held_out_runs,
     is_faithful,
     standings,
 )
+from hstlib.book.study import differences_from_reading
 from hstlib.model.readings import READINGS, combinable
 from hstlib.training.plan import planned_runs, read_plan
 from hstlib.training.rows import Row
@@ -152,6 +154,23 @@ def test_readings_are_compared_on_the_runs_that_they_share():
     assert (part.interval.mean, part.other.runs) == (100, "split 2, seed 0")
     assert changes(rows)["without-flow"][0].mean == -100
     assert curve(rows[3:]) == standings(rows[3:]) == contributions(rows[3:]) == []
+
+
+def test_the_most_accurate_reading_is_tested_on_runs_that_did_not_choose_it():
+    rows = [
+        run("paper", 20),
+        run("hard-mask", 24),
+        run("no-norm-on-t", 36, fitted=False),
+        run("hard-mask", 4, split=2),
+        run("paper", 40, split=2),
+        run("paper", 20, model="r3d", split=2),
+    ]
+    assert [row.run_id for row in held_out_runs(rows)] == [rows[3].run_id]
+    built, r3d = differences_from_reading(held_out_runs(rows), rows)
+    assert (built.interval.mean, r3d.interval.mean) == (-90, -40)
+    assert built.sentence.startswith("The chosen reading and HST as built cannot be told apart (")
+    assert held_out_runs(rows[:3]) == held_out_runs([]) == []
+    assert differences_from_reading([], rows) == []
 
 
 def test_a_part_that_has_not_fitted_gets_no_verdict():

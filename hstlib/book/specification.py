@@ -124,6 +124,19 @@ def curve(rows: Iterable[Row]) -> list[Result]:
     return sorted(found, key=lambda result: result.accuracy.mean)
 
 
+def held_out_runs(rows: Sequence[Row]) -> list[Row]:
+    """Return the runs of the most accurate fitted reading that had no part in its choice.
+
+    It is chosen on the runs that all readings share; these are its others.
+    """
+    if not (readings := comparable(rows)):
+        return []
+    best = readings[-1].rows[0].config.reading
+    shared = {row.run_id for row in shared_runs(rows)}
+    own = [row for row in rows if is_faithful(row) and row.config.reading == best]
+    return [row for row in own if row.run_id not in shared]
+
+
 def standings(rows: Sequence[Row]) -> list[Standing]:
     """Compare every fitted faithful reading with every other fitted model, on the same videos."""
     readings = comparable(rows)

@@ -65,7 +65,7 @@ def training_top1(row: Row) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """HST minus another model, on the runs that both have.
+    """HST, or one reading of it, minus another model, on the runs that both have.
 
     Attributes:
         hst: HST on these runs.
@@ -87,17 +87,22 @@ class Difference:
     @property
     def sentence(self) -> str:
         """What this comparison shows, in one sentence."""
-        name, d = self.other.title, self.interval
+        sentence = self._verdict()
+        return sentence[0].upper() + sentence[1:]
+
+    def _verdict(self) -> str:
+        hst, name, d = self.hst.title, self.other.title, self.interval
         for result in (self.hst, self.other):
             if not result.fitted:
                 return (
-                    f"HST and {name}: no verdict, because the training accuracy of {result.title} "
-                    f"ended at {100 * result.training_top1:.0f} %, below {100 * FITTED:.0f} %."
+                    f"{hst} and {name}: no verdict, because the training accuracy of "
+                    f"{result.title} ended at {100 * result.training_top1:.0f} %, below "
+                    f"{100 * FITTED:.0f} %."
                 )
         numbers = f"{d.points}, corrected p {self.corrected:.3f}; {self.other.runs}"
         if self.corrected >= ALPHA:
-            return f"HST and {name} cannot be told apart ({numbers})."
-        return f"HST is {'more' if d.mean > 0 else 'less'} accurate than {name} ({numbers})."
+            return f"{hst} and {name} cannot be told apart ({numbers})."
+        return f"{hst} is {'more' if d.mean > 0 else 'less'} accurate than {name} ({numbers})."
 
 
 def runs_on(
@@ -191,6 +196,29 @@ def differences_from_hst(rows: Iterable[Row]) -> list[Difference]:
     return compare(hst, {title_of(model): runs for model, runs in models.items()})
 
 
+def differences_from_reading(
+    chosen: Sequence[Row], rows: Iterable[Row], title: str = "the chosen reading"
+) -> list[Difference]:
+    """Compare one reading of HST with HST as built and every other model, as a family of its own.
+
+    Args:
+        chosen: Runs of the reading.
+        rows: Runs of the same data set and protocol; other readings of HST are ignored.
+        title: Title of the reading.
+
+    Raises:
+        ValueError: As :func:`differences_from_hst` does.
+    """
+    others = [row for row in rows if row.config.reading == "paper"]
+    _check_budget([*others, *chosen])
+    models = group_by_model(others)
+    return compare(chosen, {_beside(model): runs for model, runs in models.items()}, title)
+
+
+def _beside(model: ModelReading) -> str:
+    return "HST as built" if model == DEFAULT_HST else title_of(model)
+
+
 def differences_from_references(
     rows: Iterable[Row], references: Sequence[Mapping[str, Any]]
 ) -> list[Difference]:
@@ -224,7 +252,9 @@ def _answered_by(row: Row, correct: str) -> Row:
     return row.model_copy(update={"videos": videos, "epochs": [], "training_top1": 1.0})
 
 
-def compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Difference]:
+def compare(
+    hst: Sequence[Row], others: Mapping[str, Sequence[Row]], name: str = "HST"
+) -> list[Difference]:
     """Compare HST with every other model, each on the splits and seeds that both have.
 
     The p-values are corrected by Holm's method for all comparisons returned.
@@ -232,6 +262,7 @@ def compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Dif
     Args:
         hst: Runs of HST.
         others: Runs of each other model, by its title.
+        name: Title of what is compared.
 
     Raises:
         ValueError: If two models were not tested on the same videos.
@@ -244,9 +275,9 @@ def compare(hst: Sequence[Row], others: Mapping[str, Sequence[Row]]) -> list[Dif
         own = complete_block(runs, {(row.config.split, row.config.seed) for row in block})
         hits, baseline = hits_by_group(block), hits_by_group(own)
         if not same_videos(hits, baseline):
-            raise ValueError(f"HST and {title} were not tested on the same videos")
+            raise ValueError(f"{name} and {title} were not tested on the same videos")
         interval = confidence_interval(hits, baseline)
-        compared[title] = _result("HST", block), _result(title, own), interval
+        compared[title] = _result(name, block), _result(title, own), interval
     corrected = holm({title: interval.p_value for title, (*_, interval) in compared.items()})
     return [Difference(*parts, corrected[title]) for title, parts in compared.items()]
 
