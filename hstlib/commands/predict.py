@@ -97,11 +97,11 @@ def stream(source: Positional[str], checkpoint: Path, every: float = 0.5, top: i
     count = skipped = 0
     try:
         for window in load(checkpoint).watch(source, every, top):
-            say(dumps(window.as_dict()))
-            sys.stdout.flush()
-            count, skipped = count + 1, skipped + window.skipped
             computes.append(window.compute)
             delays.append(window.delay)
+            count, skipped = count + 1, skipped + window.skipped
+            say(dumps(window.as_dict()))  # after the count: its reader may send Ctrl-C at once
+            sys.stdout.flush()
     except KeyboardInterrupt:
         pass
     finally:
