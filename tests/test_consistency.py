@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PUBLISHED = ROOT / "results/published"
 VERDICT = re.compile(
-    r"(?:HST|[Tt]he chosen reading) (?:and .*? cannot be told apart|is (?:more|less) accurate than|and .*?: no verdict)"
+    r"(?:HST|[Tt]he chosen reading) "
+    r"(?:and .*? cannot be told apart|is (?:more|less) accurate than|and .*?: no verdict)"
 )
 
 
