@@ -480,9 +480,8 @@ def test_convolution_over_time():
     paper, model = pair("convolution-over-time")
     clips, _ = batch()
     with torch.no_grad():
-        model.windows.over_time.weight.zero_()[:, :, 0, 0, 0].fill_diagonal_(
-            1
-        )  # reads the one before
+        weight = model.windows.over_time.weight.zero_()
+        weight[:, :, 0, 0, 0].fill_diagonal_(1)  # reads the window before
         windows, changed = paper.windows(clips), model.windows(clips)
     assert_close(changed[:, 0], windows[:, 0])
     assert_close(changed[:, 1:], windows[:, 1:] + windows[:, :-1])

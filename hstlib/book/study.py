@@ -196,23 +196,20 @@ def differences_from_hst(rows: Iterable[Row]) -> list[Difference]:
     return compare(hst, {title_of(model): runs for model, runs in models.items()})
 
 
-def differences_from_reading(
-    chosen: Sequence[Row], rows: Iterable[Row], title: str = "the chosen reading"
-) -> list[Difference]:
+def differences_from_reading(chosen: Sequence[Row], rows: Iterable[Row]) -> list[Difference]:
     """Compare one reading of HST with HST as built and every other model, as a family of its own.
 
     Args:
         chosen: Runs of the reading.
         rows: Runs of the same data set and protocol; other readings of HST are ignored.
-        title: Title of the reading.
 
     Raises:
         ValueError: As :func:`differences_from_hst` does.
     """
-    others = [row for row in rows if row.config.reading == "paper"]
-    _check_budget([*others, *chosen])
-    models = group_by_model(others)
-    return compare(chosen, {_beside(model): runs for model, runs in models.items()}, title)
+    as_built = [row for row in rows if row.config.reading == "paper"]
+    _check_budget([*as_built, *chosen])
+    others = {_beside(model): runs for model, runs in group_by_model(as_built).items()}
+    return compare(chosen, others, "the chosen reading")
 
 
 def _beside(model: ModelReading) -> str:
