@@ -73,16 +73,19 @@ def test_a_row_with_nested_settings_was_written_by_an_earlier_version(tmp_path):
         load_rows(tmp_path)
 
 
-def test_published_rows_keep_all_but_the_learning_curve(tmp_path):
+def test_published_rows_keep_all_of_the_last_epoch_alone(tmp_path):
     rows = [make_row(videos=[(0, 1, 0)], seed=seed) for seed in (0, 1)]
-    long = rows[1].model_copy(update={"epochs": [{"epoch": 0}, {"epoch": 1}]})
+    first = {"epoch": 0, "loss": 2.0, "train_top1": 0.25, "validation_top1": None, "seconds": 3.0}
+    last = {"epoch": 1, "loss": 1.0, "train_top1": 0.5, "validation_top1": None, "seconds": 3.5}
+    long = rows[1].model_copy(update={"epochs": [first, last]})
     publish_rows([rows[0], long], tmp_path / "some" / "rows.jsonl")
     write_row(make_row(model="c3d"), tmp_path / "some")
-    first, second, third = load_rows(tmp_path / "some")
-    assert (first.config.model, second) == ("c3d", rows[0])
-    assert third == long.model_copy(update={"epochs": [{"epoch": 1}]})
-    publish_rows([long], tmp_path / "whole" / "rows.jsonl", curves=True)
-    assert load_rows(tmp_path / "whole") == [long]
+    other, second, third = load_rows(tmp_path / "some")
+    assert (other.config.model, second) == ("c3d", rows[0])
+    assert third == long.model_copy(update={"epochs": [last]})
+    publish_rows([long], tmp_path / "curves" / "rows.jsonl", curves=True)
+    (kept,) = load_rows(tmp_path / "curves")
+    assert kept.epochs == [{"epoch": 0, "loss": 2.0, "train_top1": 0.25}, last]
 
 
 def test_the_published_readings_are_runs_of_their_plan():

@@ -59,6 +59,10 @@ class RunRecord(BaseModel):
         return DataIdentity(**fields) if self.class_names else None
 
 
+CURVE = ("epoch", "loss", "train_top1", "validation_top1")
+"""What a published row keeps of every epoch but the last."""
+
+
 class Row(RunRecord):
     """Result of one finished run.
 
@@ -143,11 +147,15 @@ def publish_rows(rows: Sequence[Row], path: Path, curves: bool = False) -> None:
     Args:
         rows: Finished runs.
         path: Path of the file.
-        curves: Write all epochs of every run, not only the last.
+        curves: Write the values of :data:`CURVE` of all epochs, beside all of the last epoch.
     """
     with complete(path) as unfinished, unfinished.open("w") as file:
         for row in rows:
-            published = row if curves else row.model_copy(update={"epochs": row.epochs[-1:]})
+            epochs = [
+                {name: epoch[name] for name in CURVE if epoch.get(name) is not None}
+                for epoch in (row.epochs[:-1] if curves else [])
+            ]
+            published = row.model_copy(update={"epochs": [*epochs, *row.epochs[-1:]]})
             file.write(published.model_dump_json() + "\n")
 
 
