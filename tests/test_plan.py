@@ -83,6 +83,14 @@ def test_a_corpus_trains_its_own_models_where_it_names_them():
         planned_runs(wrong)
 
 
+def test_an_excluded_model_is_trained_only_where_a_call_names_it():
+    plan = changed(models={"hst": {}, "c3d": {}}, excluded={"c3d": "its loss is not finite"})
+    assert {run.model for run in planned_runs(plan).values()} == {"hst"}
+    assert {run.model for run in planned_runs(plan, {"model": "c3d"}).values()} == {"c3d"}
+    with pytest.raises(ValueError, match="^excluded: model 'i3d' is not in the plan; use one of"):
+        planned_runs(plan | {"excluded": {"i3d": ""}})
+
+
 def test_a_run_without_a_learning_rate_has_the_papers():
     assert {config.learning_rate for config in planned_runs(PLAN).values()} == {0.01}
     plan = changed(models={"c3d": {}, "r3d": {"learning_rate": 0.5}})

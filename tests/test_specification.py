@@ -43,9 +43,8 @@ def run(reading: str, correct: int, model: str = "hst", fitted: bool = True, spl
 
 
 def test_the_plan_has_the_readings_of_the_design_in_its_order():
-    models = {
-        run.reading: None for run in planned_runs(read_plan(PLAN)).values() if run.model == "hst"
-    }
+    whole = read_plan(PLAN) | {"excluded": {}}
+    models = {run.reading: None for run in planned_runs(whole).values() if run.model == "hst"}
     assert [reading for reading in models if is_faithful(run(reading, 0))] == design()
 
 

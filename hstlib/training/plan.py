@@ -73,6 +73,7 @@ class Plan(BaseModel):
         corpora: Data sets to train on.
         train: Settings of all runs.
         models: Settings of each model, by name. A variant of a model sets ``model`` as well.
+        excluded: Models that are not trained unless an override names them, each with the reason.
         learning_rates: Learning rates to choose from. If there are any, every model is trained with
             each of them and with the paper's, and the run's ``variant`` names the rate.
         resources: Resources of one training run.
@@ -87,6 +88,7 @@ class Plan(BaseModel):
     corpora: list[Corpus] = Field(min_length=1)
     train: dict[str, Any] = {}
     models: dict[str, dict[str, Any]] = Field(min_length=1)
+    excluded: dict[str, str] = {}
     learning_rates: list[float] = []
     resources: Resources = Resources()
 
@@ -157,6 +159,7 @@ def _validate(content: Mapping[str, Any]) -> Plan:
     _check_names("train", plan.train, (*LISTED, *swept))
     for name, settings in plan.models.items():
         _check_names(f"models.{name}", settings, ("split", "seed", *swept))
+    _select("excluded: model", [*plan.excluded], plan.models)
     for index, corpus in enumerate(plan.corpora):
         _check_names(f"corpora[{index}]", corpus.settings, (*LISTED, *swept))
         _select(f"corpora[{index}].models: model", corpus.models or [], plan.models)
@@ -176,6 +179,7 @@ def _override(plan: Plan, overrides: Mapping[str, Any]) -> dict[str, Any]:
     if "model" in values:
         models = _select("model", values.pop("model"), plan.models)
         content["models"] = {name: plan.models[name] for name in models}
+        content["excluded"] = {}
         for corpus in content["corpora"]:
             corpus["models"] = [m for m in models if m in (corpus["models"] or models)]
     if "dataset" in values:
@@ -229,7 +233,7 @@ def planned_runs(
     plan = parse_plan(content, overrides)
     runs: dict[str, TrainConfig] = {}
     for (index, corpus), model in product(enumerate(plan.corpora), plan.models):
-        if model not in (corpus.models or plan.models):
+        if model not in (corpus.models or plan.models) or model in plan.excluded:
             continue
         keys = f"corpora[{index}] with models.{model}"
         for settings in _expand(plan, corpus, model):
