@@ -62,6 +62,7 @@ def _check(plan: Plan, runs: list[TrainConfig], results: Path) -> None:
 
     measurements = Measurements.load(project_path("benchmarks/results"))
     say(*describe_cost(runs, measurements).split("\n"))
+    say(*(f"not trained: {name}, {reason}" for name, reason in plan.excluded.items()))
     problems = list(_problems_of_runs(runs, results))
     if plan.study and not (project_root() / "notebooks" / f"{plan.study}.ipynb").is_file():
         problems.append(f"study is {plan.study!r}; there is no notebooks/{plan.study}.ipynb")
