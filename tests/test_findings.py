@@ -105,6 +105,17 @@ def test_the_second_corpus_is_named_where_it_was_run():
     assert comparison.endswith("HST is less accurate than R3D.")
 
 
+def test_models_with_fewer_seeds_than_another_are_told_of():
+    def again(row: Row) -> Row:
+        config = row.config.model_copy(update={"seed": 1})
+        return row.model_copy(update={"config": config, "run_id": config.run_id})
+
+    two = [*BOTH_WAYS[:2], *map(again, BOTH_WAYS[:2])]
+    assert "(split 1, seeds 0 1), HST" in sentences(evidence(*two))[1]
+    said = sentences(evidence(*two, run("r3d", 3)))[1]
+    assert "(split 1, seeds 0 1; fewer for some models), HST" in said
+
+
 @pytest.mark.parametrize(
     ("c3d", "train", "decision"),
     [(2, 1.0, "more accurate"), (18, 1.0, "undecided"), (2, 0.9, "not fitted")],

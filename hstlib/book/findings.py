@@ -183,8 +183,9 @@ def _comparison(evidence: Evidence) -> str:
     said = []
     for dataset, setting in settings.items():
         if differences := differences_from_hst(evidence.runs(dataset)):
-            runs = max((d.hst for d in differences), key=lambda result: len(result.rows)).runs
-            said.append(f"{setting} ({runs}), HST {_decide(differences)}.")
+            compared = sorted((d.hst for d in differences), key=lambda result: -len(result.rows))
+            fewer = "; fewer for some models" * (len({result.runs for result in compared}) > 1)
+            said.append(f"{setting} ({compared[0].runs}{fewer}), HST {_decide(differences)}.")
     return " ".join(said) or "HST was not compared with its baselines on real video: not run."
 
 
