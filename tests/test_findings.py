@@ -103,6 +103,8 @@ def test_the_second_corpus_is_named_where_it_was_run():
     comparison = sentences(evidence(*BOTH_WAYS, *rows))[1]
     assert "than C3D. On UT-Interaction, in folds of sequences (split 1, seed 0), HST" in comparison
     assert comparison.endswith("HST is less accurate than R3D.")
+    there = evidence(*BOTH_WAYS, *rows).leak_table("folder")
+    assert set(there.index) == {"HST", "R3D"} and there[RANDOM].isna().all()
 
 
 def test_models_with_fewer_seeds_than_another_are_told_of():

@@ -30,7 +30,7 @@ PROTOCOLS = {OFFICIAL: "official", RANDOM: "random-by-video"}
 
 @dataclass(frozen=True)
 class Evidence:
-    """The study on J-HMDB, and what needs no network on the same splits.
+    """The study on real video, and what needs no network on the same splits.
 
     Attributes:
         rows: Runs of the study.
@@ -55,24 +55,24 @@ class Evidence:
         """Return the runs on a data set, at a protocol and a variant of the settings."""
         return runs_on(self.rows, dataset, protocol, variant)
 
-    def leaked_share(self, protocol: str) -> float:
-        """Return the share of J-HMDB's test videos whose source is also in training."""
+    def leaked_share(self, protocol: str, dataset: str = "jhmdb") -> float:
+        """Return the share of a data set's test videos whose source is also in training."""
         shares = [
             split["leaked"] / split["test"]
             for split in self.splits
-            if (split["dataset"], split["protocol"]) == ("jhmdb", protocol)
+            if (split["dataset"], split["protocol"]) == (dataset, protocol)
         ]
         return float(np.mean(shares))
 
-    def leak_table(self) -> pd.DataFrame:
-        """Return top-1 in percent on J-HMDB, a row per model or reference, by protocol.
+    def leak_table(self, dataset: str = "jhmdb") -> pd.DataFrame:
+        """Return top-1 in percent on a data set, a row per model or reference, by protocol.
 
         What was not run is NaN. References are averaged over the splits that HST was run on. The
         title of a model says so if it has not fitted its training videos at both protocols.
         """
         columns = {}
         for title, protocol in PROTOCOLS.items():
-            models = results(self.runs("jhmdb", protocol))
+            models = results(self.runs(dataset, protocol))
             tested = {row.split_id for result in models[:1] for row in result.rows}
             table = pd.DataFrame(self.references)
             table = table[table["split_id"].isin(tested)]
@@ -80,12 +80,13 @@ class Evidence:
             columns[title] = {r.title: r.accuracy.mean for r in models} | dict(top1)
         table = pd.DataFrame(columns)
         table["added"] = table[RANDOM] - table[OFFICIAL]
-        return table.rename(index={title: f"{title}, not fitted" for title in self._unfitted()})
-
-    def _unfitted(self) -> set[str]:
-        """Return the titles of the models with a run on J-HMDB that has not fitted its videos."""
-        both = [self.runs("jhmdb", protocol) for protocol in PROTOCOLS.values()]
-        return {result.title for rows in both for result in results(rows) if not result.fitted}
+        unfitted = {
+            result.title: f"{result.title}, not fitted"
+            for protocol in PROTOCOLS.values()
+            for result in results(self.runs(dataset, protocol))
+            if not result.fitted
+        }
+        return table.rename(index=unfitted)
 
 
 def decisions(differences: Iterable[Difference]) -> dict[str, list[str]]:
