@@ -10,12 +10,20 @@ from example_rows import make_row
 from hstlib.book.statistics import (
     ALPHA,
     NORMAL,
+    Hits,
     Interval,
     confidence_interval,
     hits_by_group,
     holm,
     t_quantile,
 )
+
+
+def hits_of(correct, videos, splits=1) -> Hits:
+    """Hits whose sources belong to so many splits, one after the other."""
+    correct = np.atleast_2d(correct)
+    videos = np.broadcast_to(videos, correct.shape[1:])
+    return Hits(correct, videos, np.arange(len(videos)) * splits // len(videos))
 
 
 def test_hits_are_counted_by_seed_fold_and_group():
@@ -26,7 +34,8 @@ def test_hits_are_counted_by_seed_fold_and_group():
         make_row(videos=[(2, 1, 0)], split=2, seed=1),
     ]
     hits = hits_by_group(rows)
-    assert hits.tolist() == [[[1, 2], [1, 1], [1, 1]], [[2, 2], [0, 1], [0, 1]]]
+    assert hits.correct.tolist() == [[1, 1, 1], [2, 0, 0]]
+    assert hits.videos.tolist() == [2, 1, 1] and hits.splits.tolist() == [1, 1, 2]
 
 
 def test_seeds_on_other_videos_are_refused():
@@ -44,12 +53,13 @@ def test_a_film_of_a_drawn_corpus_is_one_source():
     by_class = [(0, 0, 0), (0, 1, 1), (1, 1, 2), (1, 1, 3)]  # films 0, 1, 0, 1
     for videos in (by_film, by_class):
         row = make_row(videos=videos, dataset="demo-hmdb51")
-        assert hits_by_group([row]).tolist() == [[[2, 2], [1, 2]]]
+        hits = hits_by_group([row])
+        assert (hits.correct.tolist(), hits.videos.tolist()) == ([[2, 1]], [2, 2])
         for other in ({"dataset": "hmdb51"}, {"protocol": "random-by-video"}):
             row = make_row(videos=videos, **({"dataset": "demo-hmdb51"} | other))
-            assert hits_by_group([row]).shape == (1, 4, 2)
+            assert hits_by_group([row]).correct.shape == (1, 4)
     unequal = make_row(videos=[*by_film, (1, 0, 4)], dataset="demo-hmdb51")
-    assert hits_by_group([unequal]).shape == (1, 5, 2)
+    assert hits_by_group([unequal]).correct.shape == (1, 5)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +73,7 @@ def test_quantiles_of_the_tables(freedom, alpha, value):
 
 def test_interval_by_hand():
     """Three sources of four videos, one seed: the t interval with 2 degrees of freedom."""
-    hits = np.array([[[1, 4], [2, 4], [3, 4]]])
-    zeros = hits * [0, 1]
+    hits, zeros = hits_of([1, 2, 3], 4), hits_of([0, 0, 0], 4)
     half = 4.30266 * 25 / math.sqrt(3)
     difference = confidence_interval(hits, zeros)
     assert (difference.mean, difference.low) == pytest.approx((50, 50 - half), rel=1e-4)
@@ -79,17 +88,16 @@ def test_interval_by_hand():
 
 def test_independent_videos_have_the_interval_of_independent_videos():
     rng = np.random.default_rng(1)
-    hits = np.stack([rng.binomial(1, 0.6, (1, 400)), np.ones((1, 400), int)], -1)
+    hits = hits_of(rng.binomial(1, 0.6, 400), 1)
     accuracy = confidence_interval(hits)
     half = 1.96 * 100 * np.sqrt(0.24 / 400)
-    assert accuracy.mean == pytest.approx(100 * hits[..., 0].mean())
+    assert accuracy.mean == pytest.approx(100 * hits.correct.mean())
     assert (accuracy.high - accuracy.low) / 2 == pytest.approx(half, rel=0.03)
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_without_variation_a_source_counts_as_one_video(seeds):
-    perfect = np.full((seeds, 10, 2), 6)
-    hopeless = perfect * [0, 1]
+    perfect, hopeless = (hits_of(np.full((seeds, 10), right), 6) for right in (6, 0))
     assert str(confidence_interval(perfect)) == "100.0 [72.2, 100.0]"  # Wilson, 10 of 10
     assert str(confidence_interval(hopeless)) == "0.0 [0.0, 27.8]"
     same = confidence_interval(perfect, perfect)
@@ -101,18 +109,17 @@ def test_without_variation_a_source_counts_as_one_video(seeds):
 
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_one_source_shows_almost_nothing(seeds):
-    hits = np.stack([np.arange(seeds)[:, None] + 1, np.full((seeds, 1), 4)], -1)
+    hits = hits_of(np.arange(seeds)[:, None] + 1, 4)
     accuracy = confidence_interval(hits)
     assert accuracy.low < 10 and accuracy.high > 88
-    assert confidence_interval(hits, hits * [0, 1]).p_value > 0.3
+    assert confidence_interval(hits, hits_of(0 * hits.correct, 4)).p_value > 0.3
 
 
 def test_a_difference_is_taken_pair_by_pair():
     rng = np.random.default_rng(2)
     correct = rng.binomial(5, 0.5, (3, 20))
-    videos = np.full((3, 20), 6)
-    worse, better = np.stack([correct, videos], -1), np.stack([correct + 1, videos], -1)
-    better[0, 0, 0] -= 1
+    worse, better = hits_of(correct, 6), hits_of(correct + 1, 6)
+    better.correct[0, 0] -= 1
     difference = confidence_interval(better, worse)
     accuracy = confidence_interval(better)
     assert difference.high - difference.low < 0.2 * (accuracy.high - accuracy.low)
@@ -122,22 +129,25 @@ def test_a_difference_is_taken_pair_by_pair():
     assert reverse.p_value == pytest.approx(difference.p_value)
 
 
-def simulate(rng, seeds, videos, effect, sd_seed):
-    """Hits of one model: sources of their own difficulty and seeds of their own skill (logit)."""
-    logit = effect + rng.normal(0, sd_seed, (seeds, 1))
-    correct = rng.binomial(videos, 1 / (1 + np.exp(-logit)))
-    return np.stack([correct, np.broadcast_to(videos, correct.shape)], -1)
+def simulate(rng, seeds, videos, effect, sd_run, splits=1) -> Hits:
+    """Hits of one model: sources of their own difficulty and runs of their own skill (logit)."""
+    hits = hits_of(np.zeros((seeds, len(videos)), int), videos, splits)
+    logit = effect + rng.normal(0, sd_run, (seeds, splits))[:, hits.splits]
+    hits.correct[:] = rng.binomial(videos, 1 / (1 + np.exp(-logit)))
+    return hits
 
 
-def coverage(studies, seeds, videos, sd_source, sd_seed, base=0.8, method=confidence_interval):
+def coverage(
+    studies, seeds, videos, sd_source, sd_run, base=0.8, splits=1, method=confidence_interval
+):
     """Share of studies whose intervals hold the accuracy, and a paired difference of 0, in %."""
     rng = np.random.default_rng(7)
-    logits = base + rng.normal(0, math.hypot(sd_source, sd_seed), 1_000_000)
+    logits = base + rng.normal(0, math.hypot(sd_source, sd_run), 1_000_000)
     truth = (100 / (1 + np.exp(-logits))).mean()
     covered = np.zeros(2)
     for _ in range(studies):
         effect = base + rng.normal(0, sd_source, len(videos))
-        one, other = (simulate(rng, seeds, videos, effect, sd_seed) for _ in range(2))
+        one, other = (simulate(rng, seeds, videos, effect, sd_run, splits) for _ in range(2))
         accuracy, difference = method(one), method(one, other)
         covered += accuracy.low <= truth <= accuracy.high, difference.low <= 0 <= difference.high
         if difference.p_value is not None:
@@ -146,7 +156,7 @@ def coverage(studies, seeds, videos, sd_source, sd_seed, base=0.8, method=confid
 
 
 SPREADS = [(3, 0.5, 0.2), (3, 0.5, 0.5), (3, 1, 0.2), (3, 1, 0.5)]
-SPREADS += [(5, sd_source, sd_seed) for _, sd_source, sd_seed in SPREADS]
+SPREADS += [(5, sd_source, sd_run) for _, sd_source, sd_run in SPREADS]
 
 
 @pytest.mark.parametrize(("sources", "videos"), [(10, 6), (48, 5)])
@@ -156,16 +166,37 @@ def test_intervals_cover_what_they_say(sources, videos):
     assert (covered.mean(0) > 95).all() and (covered.mean(0) < 98.5).all(), covered
 
 
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_the_runs_of_three_splits_stand_for_new_runs(seeds):
+    sizes = product([(12, 6), (48, 5)], [(0.5, 0.2), (0.5, 0.5), (1, 0.5)])
+    covered = np.array(
+        [
+            coverage(1000, seeds, np.full(sources, videos), *sd, splits=3)
+            for (sources, videos), sd in sizes
+        ]
+    )
+    differences = covered[:, 1]
+    assert (differences > 94).all() and (differences < 99.5).all(), covered
+    if seeds > 1:  # one seed shows how its splits differ, not how an accuracy varies by run
+        assert (covered[:, 0] > 93).all(), covered
+
+
+def test_one_run_of_each_model_says_nothing_of_new_runs():
+    """So a verdict on one split and one seed is on these weights alone."""
+    assert coverage(300, 1, np.full(48, 5), 0.5, 0.5)[1] < 70
+
+
 def resampled(hits, baseline=None):
     """The percentile bootstrap over seeds and sources."""
     rng = np.random.default_rng(0)
-    seeds, sources = hits.shape[:2]
-    correct = hits[..., 0] - (0 if baseline is None else baseline[..., 0])
+    seeds, sources = hits.correct.shape
+    correct = hits.correct - (0 if baseline is None else baseline.correct)
     chosen = (
         rng.integers(seeds, size=(500, seeds, 1)),
         rng.integers(sources, size=(500, 1, sources)),
     )
-    means = 100 * correct[chosen].sum((1, 2)) / hits[..., 1][chosen].sum((1, 2))
+    videos = np.broadcast_to(hits.videos, correct.shape)
+    means = 100 * correct[chosen].sum((1, 2)) / videos[chosen].sum((1, 2))
     return Interval(means.mean(), *np.percentile(means, [2.5, 97.5]))
 
 

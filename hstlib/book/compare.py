@@ -120,7 +120,7 @@ def _is_fitted(rows: Sequence[Row]) -> bool:
 
 def _summarise(rows: Sequence[Row]) -> dict[str, Any]:
     hits = hits_by_group(rows)
-    seeds, sources, _ = hits.shape
+    seeds, sources = hits.correct.shape
     trained = [training_top1(row) for row in rows]
     steps = sorted({row.steps for row in rows})
     return {

@@ -176,7 +176,7 @@ def effects(rows: Iterable[Row]) -> list[Effect]:
         One effect per alternative; none as long as the readings do not tell all of them apart.
     """
     readings = comparable(rows)
-    counts = [hits_by_group(result.rows).sum(0) for result in readings]  # (sources, 2) each
+    hits = [hits_by_group(result.rows) for result in readings]
     taken = [{*result.rows[0].config.reading.split("+")} for result in readings]
     names = [name for name, reading in READINGS.items() if reading.factor]
     if len(readings) <= len(names) + 1:
@@ -184,7 +184,7 @@ def effects(rows: Iterable[Row]) -> list[Effect]:
     design_matrix = np.array([[1, *(name in here for name in names)] for here in taken], float)
     if np.linalg.matrix_rank(design_matrix) < len(names) + 1:
         return []
-    shares = np.array([count[:, 0] for count in counts]) / counts[0][:, 1].sum()
+    shares = np.array([of.correct.sum(0) / (len(of.correct) * of.videos.sum()) for of in hits])
     found = {
         name: _interval(design_matrix, shares, column) for column, name in enumerate(names, start=1)
     }

@@ -54,7 +54,22 @@ class Interval:
         return Interval(-self.mean, -self.high, -self.low, self.p_value)
 
 
-def hits_by_group(rows: Sequence[Row]) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """Correct predictions of one model by seed and by source of the test videos.
+
+    Attributes:
+        correct: Number of correct predictions, shape (seeds, sources).
+        videos: Number of videos, shape (sources,).
+        splits: Split of each source, shape (sources,). Every seed has one training run per split.
+    """
+
+    correct: np.ndarray
+    videos: np.ndarray
+    splits: np.ndarray
+
+
+def hits_by_group(rows: Sequence[Row]) -> Hits:
     """Count correct predictions and videos by seed and by source of the test videos.
 
     A source is the group of a video. In the drawn corpora, a film gives its background and colours
@@ -64,8 +79,8 @@ def hits_by_group(rows: Sequence[Row]) -> np.ndarray:
         rows: Runs of one model, with one or more seeds on the same splits.
 
     Returns:
-        int64, shape (seeds, sources, 2): correct predictions and videos. Sources of different
-        splits are counted apart.
+        The counts, ordered by seed and by split and source. Sources of different splits are counted
+        apart.
 
     Raises:
         ValueError: If the seeds were not tested on the same videos.
@@ -79,15 +94,19 @@ def hits_by_group(rows: Sequence[Row]) -> np.ndarray:
             counts[0] += prediction == label
             counts[1] += 1
     keys = sorted({key for counts in seeds.values() for key in counts})
-    hits = np.array([[seeds[seed].get(key, [0, 0]) for key in keys] for seed in sorted(seeds)])
-    if (hits[..., 1] != hits[:1, :, 1]).any():
+    counts = np.array([[seeds[seed].get(key, [0, 0]) for key in keys] for seed in sorted(seeds)])
+    if (counts[..., 1] != counts[:1, :, 1]).any():
         raise ValueError(f"{rows[0].run_id}: its seeds were not tested on the same videos")
-    return hits
+    return Hits(counts[..., 0], counts[0, :, 1], np.array([split for split, _ in keys]))
 
 
-def same_videos(hits: np.ndarray, baseline: np.ndarray) -> bool:
-    """Return whether two results of :func:`hits_by_group` count the same seeds, sources, videos."""
-    return np.array_equal(hits[..., 1], baseline[..., 1])
+def same_videos(hits: Hits, baseline: Hits) -> bool:
+    """Return whether two results count the same seeds, splits, sources and videos."""
+    return (
+        hits.correct.shape == baseline.correct.shape
+        and np.array_equal(hits.videos, baseline.videos)
+        and np.array_equal(hits.splits, baseline.splits)
+    )
 
 
 def _sources(row: Row) -> dict[int, int]:
@@ -109,22 +128,27 @@ def _sources(row: Row) -> dict[int, int]:
     return {group: i for members in groups.values() for i, group in enumerate(sorted(members))}
 
 
-def confidence_interval(hits: np.ndarray, baseline: np.ndarray | None = None) -> Interval:
-    """Estimate an accuracy, or the difference of two, for new seeds and new sources of videos.
+def confidence_interval(hits: Hits, baseline: Hits | None = None) -> Interval:
+    """Estimate an accuracy, or the difference of two, for new sources and new training runs.
 
-    Videos of one source are not independent evidence, and neither are answers of one seed. So the
-    variance of the mean is that between sources, plus that between seeds, minus that of single
-    cells, which both contain. Each of the three has few degrees of freedom, so each is multiplied
-    by the square of its own quantile of Student's t before they are summed. The root is half the
-    width of the interval of a difference. An accuracy has Wilson's interval for the number of
-    independent videos that would have this width, which keeps it within 0 to 100 %.
+    Videos of one source are not independent evidence, and neither are answers of one training run:
+    one seed on one split. So the variance of the mean is that between the sources of a split, plus
+    that between its runs, minus that of single cells, which both contain. Each of the three has few
+    degrees of freedom, so each is multiplied by the square of its own quantile of Student's t
+    before they are summed. The root is half the width of the interval of a difference. An accuracy
+    has Wilson's interval for the number of independent videos that would have this width, which
+    keeps it within 0 to 100 %.
 
-    With one seed, the interval holds for that seed only. With one source, or if all sources and
-    seeds agree, nothing varies: then each source counts as one independent video.
+    With one seed, a split has one run. Then a difference has the interval of the splits' own
+    differences, which sources and runs both vary, if that is wider than the one from sources; the
+    interval of an accuracy, and everything on one split with one seed, holds for these runs only.
+    With one source, or if all sources and runs agree, nothing varies: then each source counts as
+    one independent video.
 
-    ``tests/test_statistics.py`` simulates the coverage: with 3 or 5 seeds and 10 or 48 sources of
-    equal size it is between 94 and 99.5 %, mostly above 95 %. With sources of very different sizes
-    it stays above 92 %, and near 0 or 100 % of correct answers it approaches 100 %.
+    ``tests/test_statistics.py`` simulates the coverage: between 94 and 99.5 %, mostly above 95 %,
+    with 1 to 5 seeds on three splits or 3 to 5 seeds on one, and 10 or 48 sources of equal size.
+    With sources of very different sizes it stays above 92 %, and near 0 or 100 % of correct answers
+    it approaches 100 %.
 
     Args:
         hits: Result of :func:`hits_by_group`.
@@ -134,8 +158,8 @@ def confidence_interval(hits: np.ndarray, baseline: np.ndarray | None = None) ->
     Returns:
         Mean and interval, in percent. A difference has a p-value.
     """
-    correct = hits[..., 0] - (0 if baseline is None else baseline[..., 0])
-    spread = _Spread(correct, hits[..., 1])
+    correct = hits.correct - (0 if baseline is None else baseline.correct)
+    spread = _Spread(correct, hits.videos, hits.splits, baseline is not None)
     if baseline is None:
         low, high = _wilson(spread.mean, spread.independent_videos())
         return Interval(100 * spread.mean, 100 * low, 100 * high)
@@ -147,25 +171,35 @@ def confidence_interval(hits: np.ndarray, baseline: np.ndarray | None = None) ->
 class _Spread:
     """Mean of a table of seeds and sources, and its variance by cause."""
 
-    def __init__(self, correct: np.ndarray, videos: np.ndarray):
+    def __init__(self, correct: np.ndarray, videos: np.ndarray, splits: np.ndarray, between: bool):
         """Compute the variances of the mean; all values are fractions.
 
         Args:
             correct: Correct predictions, or a difference of two such counts, shape (seeds,
                 sources).
-            videos: Number of videos, of the same shape; equal for all seeds.
+            videos: Number of videos, shape (sources,).
+            splits: Split of each source, shape (sources,).
+            between: With one seed, let the splits' own means vary, too.
         """
-        self.seeds, self.sources = seeds, sources = correct.shape
-        self.mean = float(correct.sum() / videos.sum())
-        cells = (correct - self.mean * videos) / videos.sum()  # what a cell adds to the mean
-        by_source, by_seed = cells.sum(0), cells.sum(1)
-        rest = cells - by_source / seeds - by_seed[:, None] / sources
-        self.terms = [  # variance and degrees of freedom
-            (_variance(by_source, sources - 1), sources - 1),
-            (_variance(by_seed, seeds - 1), seeds - 1),
-            (_variance(rest, (sources - 1) * (seeds - 1)), (sources - 1) * (seeds - 1)),
+        seeds, self.sources = correct.shape
+        self.mean = float(correct.sum() / (seeds * videos.sum()))
+        names, number = np.unique(splits, return_counts=True)
+        if number.min() == 1:  # no variance within a split
+            names, splits = names[:1], np.full_like(splits, names[0])
+        share = 1 / (seeds * videos.sum())  # what one correct answer adds to the mean
+        tables, means = [], []
+        for name in names:
+            own, counted = correct[:, splits == name], videos[splits == name]
+            mean = own.sum() / (seeds * counted.sum())
+            tables.append(share * (own - mean * counted))
+            means.append((mean - self.mean) * counted.sum() / videos.sum())
+        terms = [
+            map(sum, zip(*term, strict=True)) for term in zip(*map(_variances, tables), strict=True)
         ]
-        self.varies = sources > 1 and self.terms[0][0] + self.terms[1][0] > 1e-12
+        if between and seeds == 1:
+            terms.append(_variance(np.array(means), len(means) - 1))
+        self.terms = [tuple(term) for term in terms]  # variance and degrees of freedom
+        self.varies = self.sources > 1 and sum(variance for variance, _ in self.terms) > 1e-12
 
     def half_width(self, alpha: float) -> float:
         """Return half the width of the interval that misses the truth with a probability."""
@@ -173,11 +207,11 @@ class _Spread:
             square = t_quantile(alpha, NORMAL) ** 2
             unseen = square / (self.sources + square)  # Wilson's bound on what no source shows
             return (1 + abs(self.mean)) * unseen  # sources of the opposite result
-        by_source, by_seed, rest = (
+        by_source, by_run, rest, *by_split = (
             variance * t_quantile(alpha, freedom) ** 2 if freedom else 0.0
             for variance, freedom in self.terms
         )
-        return math.sqrt(max(by_source + by_seed - rest, by_source, by_seed))
+        return math.sqrt(max(by_source + by_run - rest, by_source, by_run, *by_split))
 
     def independent_videos(self) -> float:
         """Return the number of independent videos whose accuracy would vary as much."""
@@ -206,9 +240,25 @@ def largest_alpha(half_width: Callable[[float], float], mean: float) -> float:
     return math.exp(high)
 
 
-def _variance(parts: np.ndarray, freedom: int) -> float:
-    """Return the variance of a sum of parts whose mean is 0; 0 without degrees of freedom."""
-    return float((parts**2).sum() * parts.size / freedom) if freedom else 0.0
+def _variances(table: np.ndarray) -> list[tuple[float, int]]:
+    """Return the variances of a split's sum between sources, between runs, and of single cells.
+
+    Args:
+        table: What each cell adds to the sum, shape (seeds, sources); its sum is 0.
+    """
+    seeds, sources = table.shape
+    by_source, by_run = table.sum(0), table.sum(1)
+    rest = table - by_source / seeds - by_run[:, None] / sources
+    return [
+        _variance(by_source, sources - 1),
+        _variance(by_run, seeds - 1),
+        _variance(rest, (sources - 1) * (seeds - 1)),
+    ]
+
+
+def _variance(parts: np.ndarray, freedom: int) -> tuple[float, int]:
+    """Return the variance of a sum of parts whose mean is 0, and its degrees of freedom."""
+    return float((parts**2).sum() * parts.size / freedom) if freedom else 0.0, freedom
 
 
 def _wilson(share: float, count: float) -> tuple[float, float]:

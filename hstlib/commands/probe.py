@@ -101,14 +101,15 @@ def _row(name: str, correct: Any, groups: list[str], original: Any = None) -> di
     """Return the accuracy of one probe with its interval, and its difference to the original."""
     import numpy as np
 
-    from hstlib.book.statistics import confidence_interval
+    from hstlib.book.statistics import Hits, confidence_interval
 
     _, source = np.unique(groups, return_inverse=True)
 
-    def hits(right: np.ndarray) -> np.ndarray:
-        return np.stack([np.bincount(source, right), np.bincount(source)], axis=1)[None]
+    def hits(right: np.ndarray) -> Hits:
+        videos = np.bincount(source)
+        return Hits(np.bincount(source, right)[None], videos, np.zeros_like(videos))
 
-    def rounded(counts: np.ndarray, baseline: np.ndarray | None = None) -> list[float]:
+    def rounded(counts: Hits, baseline: Hits | None = None) -> list[float]:
         interval = confidence_interval(counts, baseline)
         return [round(float(v), 2) for v in (interval.mean, interval.low, interval.high)]
 
