@@ -182,3 +182,16 @@ def test_ablations_and_baselines_are_no_faithful_readings():
     assert is_faithful(run("paper", 1)) and is_faithful(run("hard-mask+matrix-product", 1))
     assert not is_faithful(run("without-flow", 1))
     assert not is_faithful(run("paper", 1, model="c3d"))
+
+
+def test_all_comparisons_of_readings_and_models_are_one_family():
+    def of(hits: int, **settings) -> Row:
+        videos = [(0, int(number >= hits), number) for number in range(24)]
+        return make_row(videos=videos, train_top1=1, **settings)
+
+    rows = [of(10), of(10, reading="hard-mask"), of(3, model="r3d")]
+    (alone,) = standings(rows)
+    assert (alone.ahead, alone.clearly_ahead) == (2, 2)
+    others = ("c3d", "r2plus1d", "r3d-standard", "r3d-flow")
+    stands = standings([*rows, *(of(3, model=model) for model in others)])
+    assert [(stand.ahead, stand.clearly_ahead) for stand in stands] == [(2, 0)] * 5

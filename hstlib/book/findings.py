@@ -211,7 +211,8 @@ def _readings(rows: Sequence[Row]) -> str:
         f"Of {len(found)} faithful readings of the paper that were trained to the end on "
         f"UT-Interaction ({found[0].runs}), {best.ahead} have a higher top-1 there than the best "
         f"of the other models, {best.title}; {best.clearly_ahead} of these differences "
-        f"{'is' if best.clearly_ahead == 1 else 'are'} left by the correction for their number."
+        f"{'is' if best.clearly_ahead == 1 else 'are'} left by the correction for all "
+        f"{len(found) * len(stands)} comparisons of a reading and a model."
     )
     if retested := differences_from_reading(held_out_runs(rows), rows):
         runs = retested[0].hst.runs

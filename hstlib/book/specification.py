@@ -7,6 +7,7 @@ so that a few runs tell the effect of every choice apart from those of the other
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -84,7 +85,7 @@ class Standing:
         title: Title of the other model.
         other: The other model.
         ahead: Number of readings with a higher top-1 on the same videos.
-        clearly_ahead: Number of those whose difference Holm's correction for all readings leaves.
+        clearly_ahead: Number of those whose difference Holm's correction leaves.
         behind: Number of readings with a lower top-1.
         clearly_behind: Number of those whose difference the correction leaves.
     """
@@ -138,26 +139,29 @@ def held_out_runs(rows: Sequence[Row]) -> list[Row]:
 
 
 def standings(rows: Sequence[Row]) -> list[Standing]:
-    """Compare every fitted faithful reading with every other fitted model, on the same videos."""
+    """Compare every fitted faithful reading with every other fitted model, on the same videos.
+
+    Holm's correction is for all of these comparisons together.
+    """
     readings = comparable(rows)
     others = results(row for row in shared_runs(rows) if row.config.model != "hst")
-    return [_stand(readings, other) for other in others if other.fitted]
-
-
-def _stand(readings: Sequence[Result], other: Result) -> Standing:
-    hits = hits_by_group(other.rows)
-    differences = {}
-    for reading in readings:
-        own = hits_by_group(reading.rows)
-        if same_videos(own, hits):
-            differences[reading.title] = confidence_interval(own, hits)
-    corrected = holm({title: d.p_value for title, d in differences.items()})
-    ahead = [title for title, d in differences.items() if d.mean > 0]
-    behind = [title for title, d in differences.items() if d.mean < 0]
-    clear = {title for title, p in corrected.items() if p < ALPHA}
-    return Standing(
-        other.title, other, len(ahead), len(clear & {*ahead}), len(behind), len(clear & {*behind})
-    )
+    others = [other for other in others if other.fitted]
+    hits = {result.title: hits_by_group(result.rows) for result in (*readings, *others)}
+    differences = {
+        (reading.title, other.title): confidence_interval(hits[reading.title], hits[other.title])
+        for reading, other in product(readings, others)
+        if same_videos(hits[reading.title], hits[other.title])
+    }
+    corrected = holm({pair: d.p_value for pair, d in differences.items()})
+    stands = []
+    for other in others:
+        own = {pair: d.mean for pair, d in differences.items() if pair[1] == other.title}
+        ahead = {pair for pair, mean in own.items() if mean > 0}
+        behind = {pair for pair, mean in own.items() if mean < 0}
+        clear = {pair for pair in own if corrected[pair] < ALPHA}
+        counts = map(len, (ahead, clear & ahead, behind, clear & behind))
+        stands.append(Standing(other.title, other, *counts))
+    return stands
 
 
 def effects(rows: Iterable[Row]) -> list[Effect]:

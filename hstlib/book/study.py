@@ -99,7 +99,8 @@ class Difference:
                     f"{result.title} ended at {100 * result.training_top1:.0f} %, below "
                     f"{100 * FITTED:.0f} %."
                 )
-        numbers = f"{d.points}, corrected p {self.corrected:.3f}; {self.other.runs}"
+        alone = ", so for these weights alone" * (len(self.other.rows) == 1)
+        numbers = f"{d.points}, corrected p {self.corrected:.3f}; {self.other.runs}{alone}"
         if self.corrected >= ALPHA:
             return f"{hst} and {name} cannot be told apart ({numbers})."
         return f"{hst} is {'more' if d.mean > 0 else 'less'} accurate than {name} ({numbers})."
