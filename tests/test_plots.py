@@ -151,11 +151,13 @@ def test_an_epoch_is_a_whole_number_on_the_axis():
 def test_the_leak_is_a_line_for_everything_that_was_run_both_ways():
     values = {"HST": (20, 60), "histogram": (10, 70), "C3D": (30, math.nan)}
     table = pd.DataFrame.from_dict(values, "index", columns=[OFFICIAL, RANDOM])
-    ax = show_leak(axes(1)[0], table)
-    official, random = ax.get_lines()
+    ax = show_leak(axes(1)[0], table, ceiling=84)
+    official, random, public, ceiling = ax.get_lines()
     assert official.get_xdata().tolist() == [20, 10] and random.get_xdata().tolist() == [60, 70]
     assert official.get_ydata().tolist() == ["HST", "histogram"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()][:2] == [OFFICIAL, RANDOM]
+    assert public.get_xdata() == [64.7, 64.7] and ceiling.get_xdata() == [84, 84]
+    (legend,) = ax.figure.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == [OFFICIAL, RANDOM]
 
 
 def test_shares_lie_end_to_end_and_a_missing_part_is_nothing():
