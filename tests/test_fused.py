@@ -82,3 +82,35 @@ def test_max_pool_is_torchs_to_the_last_digit_also_with_ties(halve, window, size
             lambda x: functional.max_pool2d(x, *window),
             values, rtol=0, atol=0,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_functional_gradients_are_those_of_autograd(case):
+    function, twin = functions(case)
+    inputs = CASES[case]
+
+    def total(*inputs: Tensor, function=function) -> Tensor:
+        return function(*inputs).square().sum()
+
+    expected = torch.autograd.grad(
+        total(*(leaves := [x.clone().requires_grad_() for x in inputs]), function=twin), leaves
+    )
+    places = tuple(range(len(inputs)))
+    torch.testing.assert_close(torch.func.grad(total, places)(*inputs), expected)
+    value, pull = torch.func.vjp(total, *inputs)
+    torch.testing.assert_close(pull(torch.ones_like(value)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", CASES)
+def test_half_precision_is_finite_and_near_double_precision(case, dtype):
+    function, twin = functions(case)
+    half = [x.to(dtype).requires_grad_() for x in CASES[case]]
+    double = [x.detach().double().requires_grad_() for x in half]
+    weights = torch.linspace(-1, 1, len(function(*half).flatten()))
+    for of, inputs in ((function, half), (twin, double)):
+        (of(*inputs).flatten() * weights.to(inputs[0])).sum().backward()
+    for x, exact in zip(half, double, strict=True):
+        assert x.grad.dtype == dtype and x.grad.isfinite().all()
+        scale = exact.grad.abs().max()
+        assert (x.grad.double() - exact.grad).abs().max() <= 8 * torch.finfo(dtype).eps * scale

@@ -346,6 +346,47 @@ def test_a_compiled_step_is_the_step(device, monkeypatch):
     torch.compiler.reset()  # otherwise torch compiles the next size for all sizes, and fails
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch's own
+def test_an_export_for_all_sizes_holds_at_another_size():
+    model = build_model("hst", 5, "demo").eval()
+    clips, flow = random(15, 2, 3, 16, 32, 32), random(16, 2, 2, 16, 32, 32)
+    size = 16 * torch.export.Dim("size", min=1, max=16)
+    dynamic = {3: size, 4: size}
+    exported = torch.export.export(
+        model, (clips, flow), dynamic_shapes={"clips": dynamic, "flow": dynamic}
+    ).module()
+    for size in (32, 80):
+        inputs = random(17, 2, 3, 16, size, size), random(18, 2, 2, 16, size, size)
+        assert_close(exported(*inputs), model(*inputs))
+
+
+def test_functional_gradients_of_the_whole_model_are_those_of_autograd():
+    model = build_model("hst", 5, "demo").eval()
+    inputs = random(19, 2, 3, 16, 32, 32), random(20, 2, 2, 16, 32, 32)
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters: dict[str, Tensor]) -> Tensor:
+        return torch.func.functional_call(model, parameters, inputs).square().sum()
+
+    gradients = torch.func.grad(loss)({n: p.detach() for n, p in parameters.items()})
+    loss(parameters).backward()
+    for name, parameter in parameters.items():
+        assert_close(gradients[name], parameter.grad)
+
+
+def test_a_full_backward_hook_goes_on_a_unit_not_on_its_weight():
+    model = build_model("hst", 5, "demo")
+    inputs = random(21, 2, 3, 16, 32, 32), random(22, 2, 2, 16, 32, 32)
+    unit = next(part for part in model.modules() if isinstance(part, HResidualUnit))
+    seen = []
+    unit.register_full_backward_hook(lambda module, into, out: seen.append(out[0].shape))
+    model(*inputs).sum().backward()
+    assert len(seen) == 1 and seen[0][0] == 2
+    unit.weight.register_full_backward_hook(lambda module, into, out: None)
+    with pytest.raises(RuntimeError, match="modified inplace"):
+        model(*inputs)
+
+
 @pytest.mark.parametrize("kernel_size", [1, 3])
 def test_a_folded_2d_convolution_is_a_3d_convolution(kernel_size):
     flat = nn.Conv2d(3, 7, kernel_size, stride=2, padding=kernel_size // 2)

@@ -1,8 +1,9 @@
 """Equations of ``ops`` with hand-written backward passes, which save less memory than autograd.
 
 Each function computes what the function of the same name in ``ops`` computes. Every backward pass
-is written with differentiable operations on saved inputs, so second derivatives are right, too. For
-``torch.compile`` the functions call ``ops``: a compiler decides by itself what to save.
+is written with differentiable operations on saved inputs, so second derivatives are right, too, and
+``torch.func.grad`` and ``torch.func.vjp`` pass through them. For ``torch.compile`` the functions
+call ``ops``: a compiler decides by itself what to save.
 """
 
 import torch
@@ -21,7 +22,7 @@ def spatial_visual_norm(features: Tensor, noise: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return ops.spatial_visual_norm(features, noise)
     first, second = ops.frame_pairs(features)
-    return _NormalisedSum.apply(first + second, first - second, noise)
+    return _NormalisedSum.apply(first + second, first - second, noise)[0]
 
 
 def masked_similarity(features: Tensor, mask: Tensor, weighted: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ def max_pool(features: Tensor, halve: bool) -> Tensor:
     """
     if torch.compiler.is_compiling():
         return ops.max_pool(features, halve)
-    return _MaxPool.apply(features, *ops.POOLING[halve])
+    return _MaxPool.apply(features, *ops.POOLING[halve])[0]
 
 
 class _NormalisedSum(torch.autograd.Function):
@@ -53,13 +54,18 @@ class _NormalisedSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, m: Tensor, d: Tensor, noise: Tensor) -> Tensor:
+    def forward(m: Tensor, d: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         u, r = _mean_and_inverse_deviation(m, d, noise)
-        ctx.save_for_backward(m, d, noise, u, r)
-        return (m - u).mul_(r)
+        return (m - u).mul_(r), u, r
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+        _, u, r = output
+        ctx.mark_non_differentiable(u, r)
+        ctx.save_for_backward(*inputs, u, r)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, *_: None) -> tuple[Tensor, Tensor, Tensor]:
         m, d, noise, u, r = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a second derivative u and r must depend on m and d
             u, r = _mean_and_inverse_deviation(m, d, noise)
@@ -86,9 +92,12 @@ class _MaskedSimilarity(torch.autograd.Function):
     """Eq. (9) as one interpolation."""
 
     @staticmethod
-    def forward(ctx, features: Tensor, mask: Tensor, weighted: Tensor) -> Tensor:
-        ctx.save_for_backward(features, mask, weighted)
+    def forward(features: Tensor, mask: Tensor, weighted: Tensor) -> Tensor:
         return torch.lerp(features, features * weighted, mask)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,15 +111,21 @@ class _MaxPool(torch.autograd.Function):
     """Max-pooling by kernel size, stride and padding."""
 
     @staticmethod
-    def forward(ctx, features: Tensor, *pooling: int) -> Tensor:
+    def forward(features: Tensor, *pooling: int) -> tuple[Tensor, Tensor]:
         pooled, positions = functional.max_pool2d(features, *pooling, return_indices=True)
-        H, W = features.shape[2:]
-        ctx.size, ctx.pooling = (H, W), pooling
-        ctx.save_for_backward(positions.to(torch.int16 if H * W <= 2**15 else torch.int32))
-        return pooled
+        small = features.shape[2:].numel() <= 2**15
+        return pooled, positions.to(torch.int16 if small else torch.int32)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def setup_context(ctx, inputs: tuple, output: tuple) -> None:
+        features, *ctx.pooling = inputs
+        _, positions = output
+        ctx.size = features.shape[2:]
+        ctx.mark_non_differentiable(positions)
+        ctx.save_for_backward(positions)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor, _: None) -> tuple[Tensor, None, None, None]:
         (positions,) = ctx.saved_tensors
         shape = *grad.shape[:2], *ctx.size
         # The operator reads shape and memory format of its second argument, not its values.

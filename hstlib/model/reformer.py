@@ -117,6 +117,9 @@ class HResidualUnit(nn.Module):
     2x2 where the unit halves the size, else 3x3 with stride 1, and the other terms are
     average-pooled with it; R11, the activation follows the sum.
 
+    Activations are in place. A full backward hook belongs on the unit: on its ``weight`` torch
+    raises a RuntimeError, because its output is changed.
+
     Args:
         in_channels: c, channels of the input windows.
         out_channels: c', channels of the output windows.
