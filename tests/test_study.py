@@ -106,11 +106,13 @@ def test_hst_is_compared_with_what_needs_no_network_on_the_same_videos():
     rows = [trained(0.6, split, 0, **HST) for split in (1, 2)]
     rows = [row.model_copy(update={"split_id": f"s{row.config.split}"}) for row in rows]
     answers = [(f"s{split}", "ridge", "1" * 40 + "0" * 160) for split in (1, 2)]
-    answers += [("s1", "length", "0" * 200), ("s9", "colour", "1" * 200)]
+    answers += [("s1", name, "0" * 200) for name in ("length", "geometry")]
+    answers.append(("s9", "colour", "1" * 200))
     entries = [dict(zip(("split_id", "reference", "correct"), a, strict=True)) for a in answers]
     ridge, length = differences_from_references(rows, entries)
     assert ridge.sentence.startswith("HST is more accurate than ridge (+40.0 points")
     assert (ridge.other.accuracy.mean, ridge.other.runs) == (20, "splits 1 2, seed 0")
+    assert length.other.title == "length = geometry"  # one comparison, and one of the family
     assert (length.interval.mean, length.other.runs) == (pytest.approx(60), "split 1, seed 0")
     with pytest.raises(ValueError, match="shorter"):
         differences_from_references(rows, [entries[0] | {"correct": "1"}])
