@@ -50,7 +50,9 @@ BOTH_WAYS = [
 def test_the_sentences_say_what_the_rows_say():
     claim, comparison, readings, leak, no_network, not_run = sentences(evidence(*BOTH_WAYS))
     assert "85.53 % on HMDB51" in claim and "86.3 % on UCF101" in claim
-    assert comparison.endswith("(split 1, seed 0), HST is more accurate than C3D.")
+    assert comparison.endswith(
+        "(split 1, seed 0), HST has a top-1 of 90.0 % and is more accurate than C3D."
+    )
     assert readings.endswith("not run.")
     assert "75 % of the test videos share a film" in leak
     assert "networks have 50 to 95 % instead of 10 to 90 %" in leak
@@ -69,7 +71,7 @@ def test_a_network_that_has_not_fitted_is_left_out_of_the_leak():
 def test_other_rows_change_them():
     other = [run("hst", 2), run("c3d", 18), make_row(dataset="hmdb51")]
     _, comparison, _, leak, no_network, not_run = sentences(evidence(*other))
-    assert "HST is less accurate than C3D" in comparison
+    assert "HST has a top-1 of 10.0 % and is less accurate than C3D" in comparison
     assert leak.endswith("not run.")
     assert "1 of 2 fitted" in no_network
     assert "on UCF101, was not run" in not_run
@@ -102,7 +104,7 @@ def test_the_second_corpus_is_named_where_it_was_run():
     ]
     comparison = sentences(evidence(*BOTH_WAYS, *rows))[1]
     assert "than C3D. On UT-Interaction, in folds of sequences (split 1, seed 0), HST" in comparison
-    assert comparison.endswith("HST is less accurate than R3D.")
+    assert comparison.endswith("and is less accurate than R3D.")
     there = evidence(*BOTH_WAYS, *rows).leak_table("folder")
     assert set(there.index) == {"HST", "R3D"} and there[RANDOM].isna().all()
 
@@ -115,7 +117,7 @@ def test_models_with_fewer_seeds_than_another_are_told_of():
     two = [*BOTH_WAYS[:2], *map(again, BOTH_WAYS[:2])]
     assert "(split 1, seeds 0 1), HST" in sentences(evidence(*two))[1]
     said = sentences(evidence(*two, run("r3d", 3)))[1]
-    assert "(split 1, seeds 0 1; fewer for some models), HST" in said
+    assert "(split 1, seeds 0 1; fewer for some models), HST has" in said
 
 
 @pytest.mark.parametrize(

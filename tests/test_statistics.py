@@ -12,6 +12,7 @@ from hstlib.book.statistics import (
     NORMAL,
     Hits,
     Interval,
+    SplitHits,
     confidence_interval,
     hits_by_group,
     holm,
@@ -23,7 +24,8 @@ def hits_of(correct, videos, splits=1) -> Hits:
     """Hits whose sources belong to so many splits, one after the other."""
     correct = np.atleast_2d(correct)
     videos = np.broadcast_to(videos, correct.shape[1:])
-    return Hits(correct, videos, np.arange(len(videos)) * splits // len(videos))
+    of_splits = np.array_split(np.arange(len(videos)), splits)
+    return [SplitHits(correct[:, those].copy(), videos[those]) for those in of_splits]
 
 
 def test_hits_are_counted_by_seed_fold_and_group():
@@ -34,8 +36,8 @@ def test_hits_are_counted_by_seed_fold_and_group():
         make_row(videos=[(2, 1, 0)], split=2, seed=1),
     ]
     hits = hits_by_group(rows)
-    assert hits.correct.tolist() == [[1, 1, 1], [2, 0, 0]]
-    assert hits.videos.tolist() == [2, 1, 1] and hits.splits.tolist() == [1, 1, 2]
+    assert [part.correct.tolist() for part in hits] == [[[1, 1], [2, 0]], [[1], [0]]]
+    assert [part.videos.tolist() for part in hits] == [[2, 1], [1]]
 
 
 def test_seeds_on_other_videos_are_refused():
@@ -53,13 +55,13 @@ def test_a_film_of_a_drawn_corpus_is_one_source():
     by_class = [(0, 0, 0), (0, 1, 1), (1, 1, 2), (1, 1, 3)]  # films 0, 1, 0, 1
     for videos in (by_film, by_class):
         row = make_row(videos=videos, dataset="demo-hmdb51")
-        hits = hits_by_group([row])
+        (hits,) = hits_by_group([row])
         assert (hits.correct.tolist(), hits.videos.tolist()) == ([[2, 1]], [2, 2])
         for other in ({"dataset": "hmdb51"}, {"protocol": "random-by-video"}):
             row = make_row(videos=videos, **({"dataset": "demo-hmdb51"} | other))
-            assert hits_by_group([row]).correct.shape == (1, 4)
+            assert hits_by_group([row])[0].correct.shape == (1, 4)
     unequal = make_row(videos=[*by_film, (1, 0, 4)], dataset="demo-hmdb51")
-    assert hits_by_group([unequal]).correct.shape == (1, 5)
+    assert hits_by_group([unequal])[0].correct.shape == (1, 5)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +93,7 @@ def test_independent_videos_have_the_interval_of_independent_videos():
     hits = hits_of(rng.binomial(1, 0.6, 400), 1)
     accuracy = confidence_interval(hits)
     half = 1.96 * 100 * np.sqrt(0.24 / 400)
-    assert accuracy.mean == pytest.approx(100 * hits.correct.mean())
+    assert accuracy.mean == pytest.approx(100 * hits[0].correct.mean())
     assert (accuracy.high - accuracy.low) / 2 == pytest.approx(half, rel=0.03)
 
 
@@ -112,14 +114,14 @@ def test_one_source_shows_almost_nothing(seeds):
     hits = hits_of(np.arange(seeds)[:, None] + 1, 4)
     accuracy = confidence_interval(hits)
     assert accuracy.low < 10 and accuracy.high > 88
-    assert confidence_interval(hits, hits_of(0 * hits.correct, 4)).p_value > 0.3
+    assert confidence_interval(hits, hits_of(0 * hits[0].correct, 4)).p_value > 0.3
 
 
 def test_a_difference_is_taken_pair_by_pair():
     rng = np.random.default_rng(2)
     correct = rng.binomial(5, 0.5, (3, 20))
     worse, better = hits_of(correct, 6), hits_of(correct + 1, 6)
-    better.correct[0, 0] -= 1
+    better[0].correct[0, 0] -= 1
     difference = confidence_interval(better, worse)
     accuracy = confidence_interval(better)
     assert difference.high - difference.low < 0.2 * (accuracy.high - accuracy.low)
@@ -130,10 +132,17 @@ def test_a_difference_is_taken_pair_by_pair():
 
 
 def simulate(rng, seeds, videos, effect, sd_run, splits=1) -> Hits:
-    """Hits of one model: sources of their own difficulty and runs of their own skill (logit)."""
-    hits = hits_of(np.zeros((seeds, len(videos)), int), videos, splits)
-    logit = effect + rng.normal(0, sd_run, (seeds, splits))[:, hits.splits]
-    hits.correct[:] = rng.binomial(videos, 1 / (1 + np.exp(-logit)))
+    """Hits of one model: sources of their own difficulty and runs of their own skill (logit).
+
+    Args:
+        seeds: Number of seeds of every split, or of each split.
+    """
+    hits = []
+    of_splits = np.array_split(np.arange(len(videos)), splits)
+    for those, runs in zip(of_splits, np.broadcast_to(seeds, splits), strict=True):
+        logit = effect[those] + rng.normal(0, sd_run, (runs, 1))
+        correct = rng.binomial(videos[those], 1 / (1 + np.exp(-logit)))
+        hits.append(SplitHits(correct, videos[those]))
     return hits
 
 
@@ -166,7 +175,7 @@ def test_intervals_cover_what_they_say(sources, videos):
     assert (covered.mean(0) > 95).all() and (covered.mean(0) < 98.5).all(), covered
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("seeds", [1, 2, 3, (2, 1, 2)], ids=str)
 def test_the_runs_of_three_splits_stand_for_new_runs(seeds):
     sizes = product([(12, 6), (48, 5)], [(0.5, 0.2), (0.5, 0.5), (1, 0.5)])
     covered = np.array(
@@ -177,7 +186,7 @@ def test_the_runs_of_three_splits_stand_for_new_runs(seeds):
     )
     differences = covered[:, 1]
     assert (differences > 94).all() and (differences < 99.5).all(), covered
-    if seeds > 1:  # one seed shows how its splits differ, not how an accuracy varies by run
+    if seeds != 1:  # one seed shows how its splits differ, not how an accuracy varies by run
         assert (covered[:, 0] > 93).all(), covered
 
 
@@ -189,8 +198,9 @@ def test_one_run_of_each_model_says_nothing_of_new_runs():
 def resampled(hits, baseline=None):
     """The percentile bootstrap over seeds and sources."""
     rng = np.random.default_rng(0)
+    (hits,) = hits
     seeds, sources = hits.correct.shape
-    correct = hits.correct - (0 if baseline is None else baseline.correct)
+    correct = hits.correct - (0 if baseline is None else baseline[0].correct)
     chosen = (
         rng.integers(seeds, size=(500, seeds, 1)),
         rng.integers(sources, size=(500, 1, sources)),

@@ -7,10 +7,10 @@ from example_rows import make_row
 from hstlib.book.study import (
     check_rates,
     choose_rates,
-    complete_block,
     differences_from_hst,
     differences_from_references,
     group_by_model,
+    not_counted,
     results,
 )
 from hstlib.training.rows import Row
@@ -65,18 +65,31 @@ def test_the_correction_counts_every_comparison():
 
 def test_only_runs_that_both_models_have_are_compared():
     hst = [trained(0.8, split, seed, **HST) for split in (1, 2, 3) for seed in (0, 1)]
-    c3d = [trained(0.3, 1, 0, **C3D), trained(0.3, 3, 0, **C3D), trained(0.9, 2, 1, **C3D)]
+    c3d = [trained(0.3, 1, 0, **C3D), trained(0.3, 3, 0, **C3D), trained(0.3, 3, 1, **C3D)]
     (difference,) = differences_from_hst([*hst, *c3d])
-    assert difference.hst.runs == difference.other.runs == "splits 1 3, seed 0"
+    assert difference.hst.runs == difference.other.runs == "splits 1 3, seeds 0 1, 3 runs"
     assert difference.interval.mean == pytest.approx(50)
 
 
-def test_a_block_has_the_same_splits_for_every_seed():
-    pairs = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 2)]
-    block = complete_block([trained(0.5, split, seed) for split, seed in pairs])
-    chosen = [(row.config.split, row.config.seed) for row in block]
-    assert chosen == [(1, 0), (1, 1), (2, 0), (2, 1)]
-    assert complete_block([]) == []
+def test_a_run_that_has_not_fitted_does_not_count_beside_others_of_its_model():
+    def unfitted(row: Row) -> Row:
+        return row.model_copy(update={"training_top1": 0.9})
+
+    hst = [trained(0.8, split, seed, **HST) for split in (1, 2) for seed in (0, 1)]
+    c3d = [trained(0.3, split, seed, **C3D) for split in (1, 2) for seed in (0, 1)]
+    some = [unfitted(hst[0]), *hst[1:3], unfitted(hst[3]), unfitted(c3d[1]), c3d[0], *c3d[2:]]
+    assert [row.run_id for row in not_counted(some)] == [some[i].run_id for i in (0, 3, 4)]
+    first, other = results(some)
+    assert (first.runs, other.runs) == (
+        "splits 1 2, seeds 0 1, 2 runs",
+        "splits 1 2, seeds 0 1, 3 runs",
+    )
+    assert first.fitted and other.fitted
+    (difference,) = differences_from_hst(some)
+    assert difference.fitted and difference.other.runs == "split 2, seed 0"
+    none = [*map(unfitted, hst), *c3d]
+    assert results(none)[0].runs == "splits 1 2, seeds 0 1" and not_counted(none) == []
+    assert "HST and C3D: no verdict" in differences_from_hst(none)[0].sentence
 
 
 def test_hst_comes_first_then_baselines_then_its_readings():

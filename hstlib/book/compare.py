@@ -120,7 +120,6 @@ def _is_fitted(rows: Sequence[Row]) -> bool:
 
 def _summarise(rows: Sequence[Row]) -> dict[str, Any]:
     hits = hits_by_group(rows)
-    seeds, sources = hits.correct.shape
     trained = [training_top1(row) for row in rows]
     steps = sorted({row.steps for row in rows})
     return {
@@ -130,8 +129,8 @@ def _summarise(rows: Sequence[Row]) -> dict[str, Any]:
         + (f" ({100 * min(trained):.1f} to {100 * max(trained):.1f})" if len(trained) > 1 else ""),
         "steps": " to ".join(map(str, dict.fromkeys((steps[0], steps[-1])))),
         "runs": len(rows),
-        "seeds": seeds,
-        "sources": sources,
+        "seeds": len({row.config.seed for row in rows}),
+        "sources": sum(len(part.videos) for part in hits),
         "learning rate": rows[0].config.learning_rate,
         "code": describe_code(rows),
         "": "" if _is_fitted(rows) else "not fitted",

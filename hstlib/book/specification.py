@@ -188,7 +188,8 @@ def effects(rows: Iterable[Row]) -> list[Effect]:
     design_matrix = np.array([[1, *(name in here for name in names)] for here in taken], float)
     if np.linalg.matrix_rank(design_matrix) < len(names) + 1:
         return []
-    shares = np.array([of.correct.sum(0) / (len(of.correct) * of.videos.sum()) for of in hits])
+    videos = sum(part.videos.sum() for part in hits[0])
+    shares = np.array([np.concatenate([p.correct.mean(0) for p in of]) for of in hits]) / videos
     found = {
         name: _interval(design_matrix, shares, column) for column, name in enumerate(names, start=1)
     }

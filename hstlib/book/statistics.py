@@ -55,57 +55,65 @@ class Interval:
 
 
 @dataclass(frozen=True, eq=False)
-class Hits:
-    """Correct predictions of one model by seed and by source of the test videos.
+class SplitHits:
+    """Correct predictions of one model on one split, by run and by source of the test videos.
 
     Attributes:
-        correct: Number of correct predictions, shape (seeds, sources).
+        correct: Number of correct predictions, shape (runs, sources). A run is one seed.
         videos: Number of videos, shape (sources,).
-        splits: Split of each source, shape (sources,). Every seed has one training run per split.
     """
 
     correct: np.ndarray
     videos: np.ndarray
-    splits: np.ndarray
+
+
+Hits = list[SplitHits]
+"""Correct predictions of one model, a member for each split; splits may have different seeds."""
 
 
 def hits_by_group(rows: Sequence[Row]) -> Hits:
-    """Count correct predictions and videos by seed and by source of the test videos.
+    """Count correct predictions and videos by split, seed and source of the test videos.
 
     A source is the group of a video. In the drawn corpora, a film gives its background and colours
     to one group of every class, so there a source is a film: all groups with the same look.
 
     Args:
-        rows: Runs of one model, with one or more seeds on the same splits.
+        rows: Runs of one model, one for each split and seed.
 
     Returns:
-        The counts, ordered by seed and by split and source. Sources of different splits are counted
+        The counts, ordered by split, seed and source. Sources of different splits are counted
         apart.
 
     Raises:
-        ValueError: If the seeds were not tested on the same videos.
+        ValueError: If the seeds of a split were not tested on the same videos.
     """
-    seeds: dict[int, dict[tuple[int, int], list[int]]] = {}
+    splits: dict[int, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row.config.split, row.config.seed)):
+        splits[row.config.split].append(row)
+    return [_hits_on_split(runs) for runs in splits.values()]
+
+
+def _hits_on_split(rows: Sequence[Row]) -> SplitHits:
+    counts: list[dict[int, list[int]]] = []
     for row in rows:
-        sources = _sources(row)
-        counts_by_source = seeds.setdefault(row.config.seed, {})
+        sources, by_source = _sources(row), {}
         for label, prediction, group in row.videos:
-            counts = counts_by_source.setdefault((row.config.split, sources[group]), [0, 0])
-            counts[0] += prediction == label
-            counts[1] += 1
-    keys = sorted({key for counts in seeds.values() for key in counts})
-    counts = np.array([[seeds[seed].get(key, [0, 0]) for key in keys] for seed in sorted(seeds)])
-    if (counts[..., 1] != counts[:1, :, 1]).any():
+            count = by_source.setdefault(sources[group], [0, 0])
+            count[0] += prediction == label
+            count[1] += 1
+        counts.append(by_source)
+    keys = sorted({key for by_source in counts for key in by_source})
+    table = np.array([[by_source.get(key, [0, 0]) for key in keys] for by_source in counts])
+    if (table[..., 1] != table[:1, :, 1]).any():
         raise ValueError(f"{rows[0].run_id}: its seeds were not tested on the same videos")
-    return Hits(counts[..., 0], counts[0, :, 1], np.array([split for split, _ in keys]))
+    return SplitHits(table[..., 0], table[0, :, 1])
 
 
 def same_videos(hits: Hits, baseline: Hits) -> bool:
-    """Return whether two results count the same seeds, splits, sources and videos."""
-    return (
-        hits.correct.shape == baseline.correct.shape
-        and np.array_equal(hits.videos, baseline.videos)
-        and np.array_equal(hits.splits, baseline.splits)
+    """Return whether two results count as many splits and runs, and the same sources and videos."""
+    return len(hits) == len(baseline) and all(
+        own.correct.shape == other.correct.shape and np.array_equal(own.videos, other.videos)
+        for own, other in zip(hits, baseline, strict=True)
     )
 
 
@@ -133,17 +141,17 @@ def confidence_interval(hits: Hits, baseline: Hits | None = None) -> Interval:
 
     Videos of one source are not independent evidence, and neither are answers of one training run:
     one seed on one split. So the variance of the mean is that between the sources of a split, plus
-    that between its runs, minus that of single cells, which both contain. Each of the three has few
-    degrees of freedom, so each is multiplied by the square of its own quantile of Student's t
-    before they are summed. The root is half the width of the interval of a difference. An accuracy
-    has Wilson's interval for the number of independent videos that would have this width, which
-    keeps it within 0 to 100 %.
+    that between its runs, minus that of single cells, which both contain. A split with one run has
+    the variance between runs that the others show. Each of the three has few degrees of freedom, so
+    each is multiplied by the square of its own quantile of Student's t before they are summed. The
+    root is half the width of the interval of a difference. An accuracy has Wilson's interval for
+    the number of independent videos that would have this width, which keeps it within 0 to 100 %.
 
-    With one seed, a split has one run. Then a difference has the interval of the splits' own
-    differences, which sources and runs both vary, if that is wider than the one from sources; the
-    interval of an accuracy, and everything on one split with one seed, holds for these runs only.
-    With one source, or if all sources and runs agree, nothing varies: then each source counts as
-    one independent video.
+    If all splits have one run, a difference has the interval of the splits' own differences, which
+    sources and runs both vary, if that is wider than the one from sources; the interval of an
+    accuracy, and everything on one split with one run, holds for these runs only. With one source,
+    or if all sources and runs agree, nothing varies: then each source counts as one independent
+    video.
 
     ``tests/test_statistics.py`` simulates the coverage: between 94 and 99.5 %, mostly above 95 %,
     with 1 to 5 seeds on three splits or 3 to 5 seeds on one, and 10 or 48 sources of equal size.
@@ -152,14 +160,18 @@ def confidence_interval(hits: Hits, baseline: Hits | None = None) -> Interval:
 
     Args:
         hits: Result of :func:`hits_by_group`.
-        baseline: The same of another model, with the same seeds and sources. If given, its accuracy
-            is subtracted.
+        baseline: The same of another model, with as many runs on every split and the same sources.
+            If given, its accuracy is subtracted.
 
     Returns:
         Mean and interval, in percent. A difference has a p-value.
     """
-    correct = hits.correct - (0 if baseline is None else baseline.correct)
-    spread = _Spread(correct, hits.videos, hits.splits, baseline is not None)
+    compared = [0] * len(hits) if baseline is None else [part.correct for part in baseline]
+    parts = [
+        SplitHits(part.correct - other, part.videos)
+        for part, other in zip(hits, compared, strict=True)
+    ]
+    spread = _Spread(parts, between=baseline is not None)
     if baseline is None:
         low, high = _wilson(spread.mean, spread.independent_videos())
         return Interval(100 * spread.mean, 100 * low, 100 * high)
@@ -169,36 +181,39 @@ def confidence_interval(hits: Hits, baseline: Hits | None = None) -> Interval:
 
 
 class _Spread:
-    """Mean of a table of seeds and sources, and its variance by cause."""
+    """Mean over splits, runs and sources, and its variance by cause."""
 
-    def __init__(self, correct: np.ndarray, videos: np.ndarray, splits: np.ndarray, between: bool):
+    def __init__(self, parts: Hits, between: bool):
         """Compute the variances of the mean; all values are fractions.
 
         Args:
-            correct: Correct predictions, or a difference of two such counts, shape (seeds,
-                sources).
-            videos: Number of videos, shape (sources,).
-            splits: Split of each source, shape (sources,).
-            between: With one seed, let the splits' own means vary, too.
+            parts: Correct predictions of each split, or differences of two such counts.
+            between: If every split has one run, let the splits' own means vary, too.
         """
-        seeds, self.sources = correct.shape
-        self.mean = float(correct.sum() / (seeds * videos.sum()))
-        names, number = np.unique(splits, return_counts=True)
-        if number.min() == 1:  # no variance within a split
-            names, splits = names[:1], np.full_like(splits, names[0])
-        share = 1 / (seeds * videos.sum())  # what one correct answer adds to the mean
-        tables, means = [], []
-        for name in names:
-            own, counted = correct[:, splits == name], videos[splits == name]
-            mean = own.sum() / (seeds * counted.sum())
-            tables.append(share * (own - mean * counted))
-            means.append((mean - self.mean) * counted.sum() / videos.sum())
-        terms = [
-            map(sum, zip(*term, strict=True)) for term in zip(*map(_variances, tables), strict=True)
+        videos = np.array([part.videos.sum() for part in parts])
+        runs = np.array([len(part.correct) for part in parts])
+        shares = videos / videos.sum()
+        means = np.array([part.correct.sum() for part in parts]) / (runs * videos)
+        self.mean = float(shares @ means)
+        self.sources = sum(len(part.videos) for part in parts)
+        pooled = min(len(part.videos) for part in parts) == 1  # no variance within a split
+        centres = np.full_like(means, self.mean) if pooled else means
+        cells = [
+            (part.correct - centre * part.videos) / (count * videos.sum())
+            for part, centre, count in zip(parts, centres, runs, strict=True)
         ]
-        if between and seeds == 1:
-            terms.append(_variance(np.array(means), len(means) - 1))
-        self.terms = [tuple(term) for term in terms]  # variance and degrees of freedom
+        by_source = [cell.sum(0) for cell in cells]
+        by_source = [np.concatenate(by_source)] if pooled else by_source
+        spread = [np.square(_of_runs(part)).sum() for part in parts]
+        freedom = int((runs - 1).sum())
+        by_run = sum(spread) / freedom * float(shares**2 @ (1 / runs)) if freedom else 0.0
+        self.terms = [
+            _sum([_variance(sums, len(sums) - 1) for sums in by_source]),
+            (by_run, freedom),
+            _sum([_variance(*_rest(cell)) for cell in cells if len(cell) > 1]),
+        ]
+        if between and not freedom:
+            self.terms.append(_variance(shares * (means - self.mean), len(parts) - 1))
         self.varies = self.sources > 1 and sum(variance for variance, _ in self.terms) > 1e-12
 
     def half_width(self, alpha: float) -> float:
@@ -240,20 +255,23 @@ def largest_alpha(half_width: Callable[[float], float], mean: float) -> float:
     return math.exp(high)
 
 
-def _variances(table: np.ndarray) -> list[tuple[float, int]]:
-    """Return the variances of a split's sum between sources, between runs, and of single cells.
+def _of_runs(part: SplitHits) -> np.ndarray:
+    """Return the accuracy of each run of a split minus their mean, shape (runs,)."""
+    accuracies = part.correct.sum(1) / part.videos.sum()
+    return accuracies - accuracies.mean()
 
-    Args:
-        table: What each cell adds to the sum, shape (seeds, sources); its sum is 0.
-    """
-    seeds, sources = table.shape
-    by_source, by_run = table.sum(0), table.sum(1)
-    rest = table - by_source / seeds - by_run[:, None] / sources
-    return [
-        _variance(by_source, sources - 1),
-        _variance(by_run, seeds - 1),
-        _variance(rest, (sources - 1) * (seeds - 1)),
-    ]
+
+def _rest(cells: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return what runs and sources of a split leave of its cells, and the degrees of freedom."""
+    runs, sources = cells.shape
+    cells = cells - cells.mean()
+    rest = cells - cells.mean(0) - cells.mean(1)[:, None]
+    return rest, (runs - 1) * (sources - 1)
+
+
+def _sum(terms: Sequence[tuple[float, int]]) -> tuple[float, int]:
+    """Add variances, and their degrees of freedom."""
+    return sum(variance for variance, _ in terms), sum(freedom for _, freedom in terms)
 
 
 def _variance(parts: np.ndarray, freedom: int) -> tuple[float, int]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from hstlib.book.paper import ALL_TITLES
-from hstlib.book.selection import complete_grid
 from hstlib.book.statistics import (
     ALPHA,
     DEFAULT_HST,
@@ -28,7 +27,7 @@ OWN = {"model", "reading", "learning_rate", "split", "seed", "variant", "data_di
 
 @dataclass(frozen=True)
 class Result:
-    """The runs of one model on one data set and protocol, with the same splits for every seed.
+    """The runs of one model on one data set and protocol that count; see :func:`counted`.
 
     Attributes:
         title: Title of the model, or of a reference that needs no network.
@@ -54,6 +53,12 @@ class Result:
     def runs(self) -> str:
         """The runs in words, such as ``splits 1 2, seed 0``."""
         return describe_runs(self.rows)
+
+
+def counted(rows: Iterable[Row]) -> list[Row]:
+    """Return the runs of one model that have fitted their training clips; without any, all."""
+    rows = sorted(rows, key=lambda row: (row.config.split, row.config.seed))
+    return [row for row in rows if training_top1(row) >= FITTED] or rows
 
 
 def training_top1(row: Row) -> float:
@@ -121,11 +126,12 @@ def title_of(model: ModelReading) -> str:
 
 
 def describe_runs(rows: Iterable[Row]) -> str:
-    """Name the splits and the seeds of runs."""
+    """Name the splits and the seeds of runs, and their number where splits have other seeds."""
     rows = list(rows)
     splits = sorted({row.config.split for row in rows})
     seeds = sorted({row.config.seed for row in rows})
-    return f"{_count('split', splits)}, {_count('seed', seeds)}"
+    number = "" if len(rows) == len(splits) * len(seeds) else f", {len(rows)} runs"
+    return f"{_count('split', splits)}, {_count('seed', seeds)}{number}"
 
 
 def _count(noun: str, numbers: Sequence[int]) -> str:
@@ -158,22 +164,16 @@ def _check_budget(rows: Sequence[Row]) -> None:
             )
 
 
-def complete_block(rows: Iterable[Row], pairs: set[tuple[int, int]] | None = None) -> list[Row]:
-    """Return runs that have the same splits for every seed: those of the seed with most splits.
-
-    Args:
-        rows: Runs of one model.
-        pairs: Splits and seeds to choose from; None: those of the rows.
-    """
-    rows = [row for row in rows if pairs is None or (row.config.split, row.config.seed) in pairs]
-    chosen, _ = complete_grid(rows)
-    return sorted(chosen, key=lambda row: (row.config.split, row.config.seed))
-
-
 def results(rows: Iterable[Row]) -> list[Result]:
-    """Summarise every model on its own largest complete set of runs."""
-    models = group_by_model(rows)
-    return [_result(title_of(model), complete_block(runs)) for model, runs in models.items()]
+    """Summarise every model on its runs that count."""
+    return [_result(title_of(of), counted(runs)) for of, runs in group_by_model(rows).items()]
+
+
+def not_counted(rows: Iterable[Row]) -> list[Row]:
+    """Return the runs that do not count, although others of their model do."""
+    return [
+        row for runs in group_by_model(rows).values() for row in runs if row not in counted(runs)
+    ]
 
 
 def _result(title: str, rows: Sequence[Row]) -> Result:
@@ -272,10 +272,9 @@ def compare(
     """
     compared: dict[str, tuple[Result, Result, Interval]] = {}
     for title, runs in others.items():
-        block = complete_block(hst, {(row.config.split, row.config.seed) for row in runs})
+        block, own = _pairs(hst, runs)
         if not block:
             continue
-        own = complete_block(runs, {(row.config.split, row.config.seed) for row in block})
         hits, baseline = hits_by_group(block), hits_by_group(own)
         if not same_videos(hits, baseline):
             raise ValueError(f"{name} and {title} were not tested on the same videos")
@@ -283,6 +282,15 @@ def compare(
         compared[title] = _result(name, block), _result(title, own), interval
     corrected = holm({title: interval.p_value for title, (*_, interval) in compared.items()})
     return [Difference(*parts, corrected[title]) for title, parts in compared.items()]
+
+
+def _pairs(hst: Iterable[Row], others: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the runs of both at the splits and seeds that both have, fitted ones if there are."""
+    both = [{(row.config.split, row.config.seed): row for row in rows} for rows in (hst, others)]
+    pairs = sorted(both[0].keys() & both[1].keys())
+    fitted = [p for p in pairs if all(training_top1(rows[p]) >= FITTED for rows in both)]
+    block, own = ([rows[pair] for pair in fitted or pairs] for rows in both)
+    return block, own
 
 
 def rates_by_model(rows: Iterable[Row]) -> dict[ModelReading, dict[float, list[Row]]]:

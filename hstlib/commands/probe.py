@@ -101,13 +101,12 @@ def _row(name: str, correct: Any, groups: list[str], original: Any = None) -> di
     """Return the accuracy of one probe with its interval, and its difference to the original."""
     import numpy as np
 
-    from hstlib.book.statistics import Hits, confidence_interval
+    from hstlib.book.statistics import Hits, SplitHits, confidence_interval
 
     _, source = np.unique(groups, return_inverse=True)
 
     def hits(right: np.ndarray) -> Hits:
-        videos = np.bincount(source)
-        return Hits(np.bincount(source, right)[None], videos, np.zeros_like(videos))
+        return [SplitHits(np.bincount(source, right)[None], np.bincount(source))]
 
     def rounded(counts: Hits, baseline: Hits | None = None) -> list[float]:
         interval = confidence_interval(counts, baseline)
