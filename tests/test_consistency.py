@@ -169,7 +169,7 @@ def generated(folder: Path, extension) -> dict[str, str]:
     return {
         "ledger": entries[0].sentence,
         "table to download": table[1]["found"],
-        "first page": sentences(evidence)[3],
+        "first page": sentences(evidence)[1],
         "figure of the first page": extension._picture(evidence),
         "register": register["trunk-alone"],
     }
