@@ -175,7 +175,7 @@ def test_intervals_cover_what_they_say(sources, videos):
     assert (covered.mean(0) > 95).all() and (covered.mean(0) < 98.5).all(), covered
 
 
-@pytest.mark.parametrize("seeds", [1, 2, 3, (2, 1, 2)], ids=str)
+@pytest.mark.parametrize("seeds", [1, (2, 1, 1), (2, 1, 2), 2, 3], ids=str)
 def test_the_runs_of_three_splits_stand_for_new_runs(seeds):
     sizes = product([(12, 6), (48, 5)], [(0.5, 0.2), (0.5, 0.5), (1, 0.5)])
     covered = np.array(
@@ -186,7 +186,7 @@ def test_the_runs_of_three_splits_stand_for_new_runs(seeds):
     )
     differences = covered[:, 1]
     assert (differences > 94).all() and (differences < 99.5).all(), covered
-    if seeds != 1:  # one seed shows how its splits differ, not how an accuracy varies by run
+    if seeds not in (1, (2, 1, 1)):  # too few runs to say how an accuracy varies by run
         assert (covered[:, 0] > 93).all(), covered
 
 

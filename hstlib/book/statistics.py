@@ -147,11 +147,11 @@ def confidence_interval(hits: Hits, baseline: Hits | None = None) -> Interval:
     root is half the width of the interval of a difference. An accuracy has Wilson's interval for
     the number of independent videos that would have this width, which keeps it within 0 to 100 %.
 
-    If all splits have one run, a difference has the interval of the splits' own differences, which
-    sources and runs both vary, if that is wider than the one from sources; the interval of an
-    accuracy, and everything on one split with one run, holds for these runs only. With one source,
-    or if all sources and runs agree, nothing varies: then each source counts as one independent
-    video.
+    The runs within splits need as many degrees of freedom as the splits have. Where they have fewer,
+    as with one seed, a difference has the interval of the splits' own differences, which vary with
+    sources and runs, if that is wider than the one from sources; the interval of an accuracy, and
+    everything on one split with one run, then holds for these runs only. With one source, or if all
+    sources and runs agree, nothing varies: then each source counts as one independent video.
 
     ``tests/test_statistics.py`` simulates the coverage: between 94 and 99.5 %, mostly above 95 %,
     with 1 to 5 seeds on three splits or 3 to 5 seeds on one, and 10 or 48 sources of equal size.
@@ -188,7 +188,7 @@ class _Spread:
 
         Args:
             parts: Correct predictions of each split, or differences of two such counts.
-            between: If every split has one run, let the splits' own means vary, too.
+            between: If splits have too few runs, let the splits' own means vary.
         """
         videos = np.array([part.videos.sum() for part in parts])
         runs = np.array([len(part.correct) for part in parts])
@@ -204,16 +204,16 @@ class _Spread:
         ]
         by_source = [cell.sum(0) for cell in cells]
         by_source = [np.concatenate(by_source)] if pooled else by_source
-        spread = [np.square(_of_runs(part)).sum() for part in parts]
         freedom = int((runs - 1).sum())
-        by_run = sum(spread) / freedom * float(shares**2 @ (1 / runs)) if freedom else 0.0
-        self.terms = [
-            _sum([_variance(sums, len(sums) - 1) for sums in by_source]),
-            (by_run, freedom),
-            _sum([_variance(*_rest(cell)) for cell in cells if len(cell) > 1]),
-        ]
-        if between and not freedom:
-            self.terms.append(_variance(shares * (means - self.mean), len(parts) - 1))
+        by_run = rest = by_split = 0.0, 0
+        if freedom >= max(len(parts) - 1, 1):
+            spread = sum(np.square(_of_runs(part)).sum() for part in parts) / freedom
+            by_run = float(spread * (shares**2 @ (1 / runs))), freedom
+            rest = _sum([_variance(*_rest(cell)) for cell in cells if len(cell) > 1])
+        elif between:
+            by_split = _variance(shares * (means - self.mean), len(parts) - 1)
+        of_sources = _sum([_variance(sums, len(sums) - 1) for sums in by_source])
+        self.terms = of_sources, by_run, rest, by_split  # variance and degrees of freedom
         self.varies = self.sources > 1 and sum(variance for variance, _ in self.terms) > 1e-12
 
     def half_width(self, alpha: float) -> float:
@@ -222,11 +222,11 @@ class _Spread:
             square = t_quantile(alpha, NORMAL) ** 2
             unseen = square / (self.sources + square)  # Wilson's bound on what no source shows
             return (1 + abs(self.mean)) * unseen  # sources of the opposite result
-        by_source, by_run, rest, *by_split = (
+        by_source, by_run, rest, by_split = (
             variance * t_quantile(alpha, freedom) ** 2 if freedom else 0.0
             for variance, freedom in self.terms
         )
-        return math.sqrt(max(by_source + by_run - rest, by_source, by_run, *by_split))
+        return math.sqrt(max(by_source + by_run - rest, by_source, by_run, by_split))
 
     def independent_videos(self) -> float:
         """Return the number of independent videos whose accuracy would vary as much."""
