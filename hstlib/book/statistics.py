@@ -147,7 +147,7 @@ def confidence_interval(hits: Hits, baseline: Hits | None = None) -> Interval:
     root is half the width of the interval of a difference. An accuracy has Wilson's interval for
     the number of independent videos that would have this width, which keeps it within 0 to 100 %.
 
-    The runs within splits need as many degrees of freedom as the splits have. Where they have fewer,
+    Runs within splits need as many degrees of freedom as the splits have. Where they have fewer,
     as with one seed, a difference has the interval of the splits' own differences, which vary with
     sources and runs, if that is wider than the one from sources; the interval of an accuracy, and
     everything on one split with one run, then holds for these runs only. With one source, or if all
