@@ -88,6 +88,15 @@ def test_interval_by_hand():
     assert accuracy.p_value is None
 
 
+def test_the_interval_of_three_splits_by_hand():
+    """One seed, differences of 10, 20 and 30 %: the t interval of the splits' means."""
+    hits = hits_of(np.repeat([1, 2, 3], 10), 10, splits=3)
+    difference = confidence_interval(hits, hits_of(np.zeros(30, int), 10, splits=3))
+    half = 4.30266 * 10 / math.sqrt(3)
+    assert (difference.mean, difference.high) == pytest.approx((20, 20 + half), rel=1e-4)
+    assert confidence_interval(hits).high < 38  # an accuracy, of these runs alone
+
+
 def test_independent_videos_have_the_interval_of_independent_videos():
     rng = np.random.default_rng(1)
     hits = hits_of(rng.binomial(1, 0.6, 400), 1)
