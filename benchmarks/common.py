@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def argument_parser(description: str, default_out: Path | None = None) -> argpar
 
 
 def write(path: Path, content: dict) -> None:
-    """Write JSON with one line per row of every list."""
+    """Write JSON with the commit, and with one line per row of every list."""
     items = []
-    for key, value in content.items():
+    for key, value in {"commit": commit(), **content}.items():
         if isinstance(value, list):
             lines = ",\n".join(f"  {json.dumps(row)}" for row in value)
             items.append(f" {json.dumps(key)}: [\n{lines}\n ]")
@@ -82,8 +83,9 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if CUDA else processor()
 
 
+@cache
 def commit() -> str:
-    """Return the commit of the checkout, or ``unknown``."""
+    """Return the commit of the checkout before anything was written, or ``unknown``."""
     command = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty", "--exclude=*"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown"
 

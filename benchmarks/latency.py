@@ -26,7 +26,7 @@ import av
 import cv2
 import numpy as np
 import torch
-from common import RESULTS, argument_parser, commit, cpu_seconds, hardware, write
+from common import RESULTS, argument_parser, cpu_seconds, hardware, write
 
 from hstlib.config import TrainConfig
 from hstlib.data.clips import cut_clips
@@ -184,7 +184,6 @@ def main() -> None:
     chunks = encode_stream(options.seconds)
     results = {
         "hardware": f"{hardware()}, torch {torch.__version__}",
-        "commit": commit(),
         "settings": {"every": EVERY, "stream_seconds": options.seconds},
         "load_average": round(os.getloadavg()[0], 1),
         "rows": [],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import RESULTS, argument_parser, commit, processor, write
+from common import RESULTS, argument_parser, processor, write
 
 from hstlib.config import TrainConfig
 from hstlib.data.datasets import load_dataset
@@ -89,7 +89,6 @@ def main() -> None:
             content = {
                 "hardware": f"{processor()}, one thread",
                 "torch": torch.__version__,
-                "commit": commit(),
                 "processor_seconds": round(time.process_time() - begin),
                 "settings": {"model": "r3d", "backbone": "demo", "size": SIZE},
                 "rows": rows,

@@ -5,7 +5,7 @@ One row per checkpoint and probe, with the accuracies without a network on the s
 
 from pathlib import Path
 
-from common import RESULTS, argument_parser, commit, write
+from common import RESULTS, argument_parser, write
 
 from hstlib.commands.probe import probe_report, report_lines
 
@@ -25,7 +25,7 @@ def main() -> None:
         print(*report_lines(report), sep="\n")
         runs.append({key: report[key] for key in (*SHARED, "videos", "sources")})
         rows += [{"run_id": report["run_id"], **row} for row in report["rows"]]
-    write(options.out, {"commit": commit(), "runs": runs, "rows": rows})
+    write(options.out, {"runs": runs, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -56,9 +56,10 @@ def test_help_says_what_is_measured(name, monkeypatch, capsys):
 def test_results_have_a_line_per_row(tmp_path):
     content = {"hardware": "a", "rows": [{"x": 1}, {"x": 2}], "settings": {"size": 3}}
     path = tmp_path / "new" / "results.json"
-    importlib.import_module("common").write(path, content)
-    assert json.loads(path.read_text()) == content
-    assert path.read_text().count("\n") == 2 + 1 + 4 + 1
+    common = importlib.import_module("common")
+    common.write(path, content)
+    assert json.loads(path.read_text()) == {"commit": common.commit()} | content
+    assert path.read_text().count("\n") == 2 + 2 + 4 + 1
 
 
 def test_neighbours_vote_from_other_groups_only():
