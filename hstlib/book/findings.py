@@ -195,8 +195,9 @@ def _comparison(evidence: Evidence) -> str:
     }
     said = []
     for dataset, setting in settings.items():
-        if differences := differences_from_hst(evidence.runs(dataset)):
-            hst = results(evidence.runs(dataset))[0]
+        rows = evidence.runs(dataset)
+        if differences := differences_from_hst(rows):
+            hst = results(rows)[0]
             fewer = "; fewer for some models" * any(d.hst.runs != hst.runs for d in differences)
             top1 = f"HST has a top-1 of {hst.accuracy.mean:.1f} %"
             said.append(f"{setting} ({hst.runs}{fewer}), {top1} and {_decide(differences)}.")

@@ -12,6 +12,7 @@ from hstlib.book.statistics import ALPHA, Interval, confidence_interval, hits_by
 from hstlib.book.study import (
     FITTED,
     choose_rates,
+    common_runs,
     describe_runs,
     rates_by_model,
     training_top1,
@@ -142,9 +143,7 @@ def _by_start(rows: Iterable[Row], protocol: str = "official") -> dict[tuple[str
 
 
 def _compare(trained: Sequence[Row], random: Sequence[Row]) -> FineTuning:
-    both = [{(r.config.split, r.config.seed): r for r in runs} for runs in (trained, random)]
-    pairs = sorted(both[0].keys() & both[1].keys())
-    trained, random = ([runs[pair] for pair in pairs] for runs in both)
+    trained, random = common_runs(trained, random)
     if not trained:
         raise ValueError("no split and seed was run from both trained and random weights")
     for name, values in {

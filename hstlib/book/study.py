@@ -164,6 +164,14 @@ def _check_budget(rows: Sequence[Row]) -> None:
             )
 
 
+def common_runs(first: Iterable[Row], second: Iterable[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the runs of two models at the splits and seeds that both have, in the same order."""
+    both = [{(row.config.split, row.config.seed): row for row in rows} for rows in (first, second)]
+    pairs = sorted(both[0].keys() & both[1].keys())
+    one, other = ([rows[pair] for pair in pairs] for rows in both)
+    return one, other
+
+
 def results(rows: Iterable[Row]) -> list[Result]:
     """Summarise every model on its runs that count."""
     return [_result(title_of(of), counted(runs)) for of, runs in group_by_model(rows).items()]
@@ -171,9 +179,11 @@ def results(rows: Iterable[Row]) -> list[Result]:
 
 def not_counted(rows: Iterable[Row]) -> list[Row]:
     """Return the runs that do not count, although others of their model do."""
-    return [
-        row for runs in group_by_model(rows).values() for row in runs if row not in counted(runs)
-    ]
+    left = []
+    for runs in group_by_model(rows).values():
+        kept = {row.run_id for row in counted(runs)}
+        left += [row for row in runs if row.run_id not in kept]
+    return left
 
 
 def _result(title: str, rows: Sequence[Row]) -> Result:
@@ -286,11 +296,10 @@ def compare(
 
 def _pairs(hst: Iterable[Row], others: Iterable[Row]) -> tuple[list[Row], list[Row]]:
     """Return the runs of both at the splits and seeds that both have, fitted ones if there are."""
-    both = [{(row.config.split, row.config.seed): row for row in rows} for rows in (hst, others)]
-    pairs = sorted(both[0].keys() & both[1].keys())
-    fitted = [p for p in pairs if all(training_top1(rows[p]) >= FITTED for rows in both)]
-    block, own = ([rows[pair] for pair in fitted or pairs] for rows in both)
-    return block, own
+    block, own = common_runs(hst, others)
+    both = list(zip(block, own, strict=True))
+    fitted = [pair for pair in both if all(training_top1(row) >= FITTED for row in pair)]
+    return [row for row, _ in fitted or both], [row for _, row in fitted or both]
 
 
 def rates_by_model(rows: Iterable[Row]) -> dict[ModelReading, dict[float, list[Row]]]:

@@ -12,7 +12,7 @@ from hstlib.book.changes import code_since
 from hstlib.book.paper import ALL_TITLES, DATASET_TITLES, PAPER_ROWS
 from hstlib.book.selection import paper_rows
 from hstlib.book.statistics import Interval, confidence_interval, hits_by_group, same_videos
-from hstlib.book.study import title_of, training_top1
+from hstlib.book.study import common_runs, title_of, training_top1
 from hstlib.training.rows import Row
 
 NOT_RUN = "not run"
@@ -194,14 +194,10 @@ def paired_difference(rows: Sequence[Row], baseline: Sequence[Row]) -> Interval 
         The difference with its interval; None if they have no seed and split in common, or were
         not tested on the same videos there.
     """
-    keys = [{(row.config.seed, row.config.split) for row in of} for of in (rows, baseline)]
-    common = keys[0] & keys[1]
-    if not common:
+    runs = common_runs(rows, baseline)
+    if not runs[0]:
         return None
-    first, second = (
-        hits_by_group([row for row in of if (row.config.seed, row.config.split) in common])
-        for of in (rows, baseline)
-    )
+    first, second = map(hits_by_group, runs)
     return confidence_interval(first, second) if same_videos(first, second) else None
 
 
