@@ -405,7 +405,8 @@ def test_check_of_the_papers_plan_knows_its_disk_before_any_video_is_here(cli, m
     assert status == 1
     assert "clips of hmdb51: 152.1 GB, 6766 videos (size 224, 4 per video)" in lines
     assert "clips of ucf101: 299.4 GB, 13320 videos (size 224, 4 per video)" in lines
-    assert any(line.startswith("training runs: 72; 135 GPU hours, estimated") for line in lines)
+    totals = [line for line in lines if line.startswith("training runs: 72; ")]
+    assert len(totals) == 1 and "135 GPU hours, estimated for H200 (runs: 72)" in totals[0]
     problems = [line for line in lines if line.startswith("problem: ")]
     assert len(problems) == 3 and "the clips need 452 GB, 300 GB are free" in problems[2]
     assert all("unpack the official split lists" in line for line in problems[:2])
