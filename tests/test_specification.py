@@ -16,6 +16,7 @@ from hstlib.book.specification import (
     describe_changes,
     design,
     effects,
+    failures,
     held_out_runs,
     is_faithful,
     standings,
@@ -195,3 +196,30 @@ def test_all_comparisons_of_readings_and_models_are_one_family():
     others = ("c3d", "r2plus1d", "r3d-standard", "r3d-flow")
     stands = standings([*rows, *(of(3, model=model) for model in others)])
     assert [(stand.ahead, stand.clearly_ahead) for stand in stands] == [(2, 0)] * 5
+
+
+def test_failures_are_counted_with_and_without_each_alternative():
+    half = [name for name in design() if "no-norm-on-gamma" in taken(name)]
+    stopped = half[:9]
+    rows = [
+        run(name, 20, fitted=name not in half[9:12]) for name in design() if name not in stopped
+    ]
+    found = {(f.reading, f.kind): f for f in failures(rows, stopped)}
+    stops = found["no-norm-on-gamma", "stops"]
+    assert stops.present == (9, 32) and stops.absent == (0, 32)
+    fits = found["no-norm-on-gamma", "does not fit"]
+    assert fits.present == (3, 23) and fits.absent == (0, 32)
+    assert len(found) == 2 * len(
+        {name for reading in design() for name in taken(reading)} - {"paper"}
+    )
+    assert stops.corrected == min(f.corrected for f in found.values())
+
+
+def test_all_readings_that_fail_without_one_choice_make_it_clear():
+    half = [name for name in design() if "hard-mask" in taken(name)]
+    found = failures([run(name, 20) for name in design() if name not in half[:16]], half[:16])
+    clear = [(f.reading, f.kind) for f in found if f.corrected < 0.05]
+    assert ("hard-mask", "stops") in clear
+    assert "16 of 32 readings with hard-mask, and in 0 of 32 without" in " ".join(
+        f.sentence for f in found
+    )

@@ -14,6 +14,7 @@ from hstlib.book.statistics import (
     Interval,
     SplitHits,
     confidence_interval,
+    fisher_exact,
     hits_by_group,
     holm,
     t_quantile,
@@ -260,3 +261,18 @@ def test_holm_keeps_false_claims_of_a_family_rare():
     raw = (families.min(1) < ALPHA).mean()
     false = np.mean([min(holm(dict(enumerate(p))).values()) < ALPHA for p in families])
     assert raw > 0.3 and 0.03 < false < 0.065
+
+
+def test_fishers_test_has_the_values_of_the_textbooks():
+    assert fisher_exact((3, 4), (1, 4)) == pytest.approx(34 / 70)  # the lady tasting tea
+    assert fisher_exact((1, 10), (11, 14)) == pytest.approx(0.002759, abs=1e-6)
+    assert fisher_exact((11, 14), (1, 10)) == pytest.approx(0.002759, abs=1e-6)
+    assert fisher_exact((2, 5), (2, 5)) == 1
+    assert fisher_exact((0, 3), (0, 4)) == 1
+
+
+def test_fishers_test_calls_equal_shares_different_rarely():
+    random = np.random.default_rng(0)
+    events = random.binomial(20, 0.3, size=(2000, 2))
+    false = [fisher_exact((int(a), 20), (int(b), 20)) < ALPHA for a, b in events]
+    assert np.mean(false) < ALPHA
