@@ -8,6 +8,7 @@ import pytest
 from example_rows import make_row
 
 from hstlib.book import specification
+from hstlib.book.failures import failures
 from hstlib.book.specification import (
     changes,
     comparable,
@@ -16,7 +17,6 @@ from hstlib.book.specification import (
     describe_changes,
     design,
     effects,
-    failures,
     held_out_runs,
     is_faithful,
     standings,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from example_rows import make_row
 
+from hstlib.book.failures import fisher_exact
 from hstlib.book.statistics import (
     ALPHA,
     NORMAL,
@@ -14,7 +15,6 @@ from hstlib.book.statistics import (
     Interval,
     SplitHits,
     confidence_interval,
-    fisher_exact,
     hits_by_group,
     holm,
     t_quantile,

@@ -5,7 +5,7 @@ so that a few runs tell the effect of every choice apart from those of the other
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -15,7 +15,6 @@ from hstlib.book.statistics import (
     ALPHA,
     Interval,
     confidence_interval,
-    fisher_exact,
     hits_by_group,
     holm,
     largest_alpha,
@@ -76,36 +75,6 @@ class Effect:
     reading: str
     interval: Interval
     corrected: float
-
-
-@dataclass(frozen=True)
-class Failures:
-    """How often training fails with an alternative, and without it.
-
-    Attributes:
-        reading: Name of the alternative.
-        kind: ``stops``: loss or weights stop being finite; ``does not fit``: training ends, below
-            the accuracy that a verdict needs.
-        present: Number of readings that take it and fail, and of those that take it.
-        absent: The same of the readings that do not take it.
-        corrected: p-value of Fisher's exact test after Holm's correction, for all alternatives and
-            both kinds.
-    """
-
-    reading: str
-    kind: str
-    present: tuple[int, int]
-    absent: tuple[int, int]
-    corrected: float
-
-    @property
-    def sentence(self) -> str:
-        """The counts, in one sentence."""
-        (fails, taken), (others, rest) = self.present, self.absent
-        return (
-            f"Training {self.kind} in {fails} of {taken} readings with {self.reading}, and in "
-            f"{others} of {rest} without (corrected p {self.corrected:.3f})."
-        )
 
 
 @dataclass(frozen=True)
@@ -226,39 +195,6 @@ def effects(rows: Iterable[Row]) -> list[Effect]:
     }
     corrected = holm({name: interval.p_value for name, interval in found.items()})
     return [Effect(name, interval, corrected[name]) for name, interval in found.items()]
-
-
-def failures(rows: Iterable[Row], stopped: Collection[str]) -> list[Failures]:
-    """Count how often training fails with each alternative and without it.
-
-    Args:
-        rows: Runs of one data set and protocol. Only those that all readings share count.
-        stopped: Faithful readings whose training stopped being finite, so that they have no run.
-
-    Returns:
-        For each alternative, first those whose training stops, out of all readings; then those
-        that have not fitted, out of the readings whose training ended.
-    """
-    ended = {result.rows[0].config.reading: result.fitted for result in curve(rows)}
-    groups = {
-        "stops": {**dict.fromkeys(ended, False), **dict.fromkeys(stopped, True)},
-        "does not fit": {reading: not fitted for reading, fitted in ended.items()},
-    }
-    counts = {}
-    for kind, outcomes in groups.items():
-        for name in (name for name, reading in READINGS.items() if reading.factor):
-            parts = [
-                [
-                    fails
-                    for reading, fails in outcomes.items()
-                    if (name in reading.split("+")) == has
-                ]
-                for has in (True, False)
-            ]
-            if all(parts):
-                counts[name, kind] = [(sum(part), len(part)) for part in parts]
-    corrected = holm({key: fisher_exact(*both) for key, both in counts.items()})
-    return [Failures(*key, *both, corrected[key]) for key, both in counts.items()]
 
 
 def comparable(rows: Iterable[Row]) -> list[Result]:

@@ -316,25 +316,6 @@ def _t_tails(freedom: float) -> tuple[np.ndarray, np.ndarray]:
 Key = Hashable
 
 
-def fisher_exact(first: tuple[int, int], second: tuple[int, int]) -> float:
-    """Return the p-value of Fisher's exact test, two-sided, that two shares are equal.
-
-    Args:
-        first: Number of events, and number of trials, of one group.
-        second: The same of the other group.
-
-    >>> round(fisher_exact((3, 4), (1, 4)), 4)
-    0.4857
-    """
-    (events, trials), (others, rest) = first, second
-    ways = {
-        here: math.comb(trials, here) * math.comb(rest, events + others - here)
-        for here in range(min(trials, events + others) + 1)
-    }
-    observed = ways[events]
-    return sum(way for way in ways.values() if way <= observed) / sum(ways.values())
-
-
 def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust the p-values of a family of comparisons by Holm's step-down procedure.
 
