@@ -88,6 +88,15 @@ def test_published_rows_keep_all_of_the_last_epoch_alone(tmp_path):
     assert kept.epochs == [{"epoch": 0, "loss": 2.0, "train_top1": 0.25}, last]
 
 
+@pytest.mark.parametrize("change", [{"dirty": True}, {"commit": "unknown", "dirty": True}])
+def test_rows_of_code_that_is_in_no_commit_are_not_published(tmp_path, change):
+    path = tmp_path / "rows.jsonl"
+    rows = [make_row(), make_row(model="c3d").model_copy(update=change)]
+    with pytest.raises(ValueError, match="c3d.* cannot be published.*commit, and train it again"):
+        publish_rows(rows, path)
+    assert not path.exists()
+
+
 def test_the_published_readings_are_runs_of_their_plan():
     planned = planned_runs(yaml.safe_load((ROOT / "workflow/params/readings.yaml").read_text()))
     rows = load_rows(ROOT / "results/published/readings")

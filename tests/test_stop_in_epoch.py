@@ -223,14 +223,27 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert not (tmp_path / STATE).exists()
 
 
-def test_a_state_within_an_epoch_is_named_as_the_last_good_one(tmp_path):
-    class Diverges(Dropping):
-        def forward(self, clips: Tensor, flow: Tensor) -> Tensor:
-            return super().forward(clips, flow) * torch.nan
+class Diverges(Dropping):
+    def forward(self, clips: Tensor, flow: Tensor) -> Tensor:
+        return super().forward(clips, flow) * torch.nan
 
+
+def test_a_state_within_an_epoch_is_named_as_the_last_good_one(tmp_path):
     with pytest.raises(Stopped):
         fit(tmp_path, at=2)
     message = r"step 3, .*Last good checkpoint: .*state\.safetensors, in epoch 1, after step 2\. "
+    with pytest.raises(TrainingError, match=message):
+        fit(tmp_path, Diverges)
+
+
+def test_the_state_that_was_resumed_is_named_where_the_last_one_is_damaged(tmp_path):
+    with pytest.raises(Stopped):
+        fit(tmp_path, at=PARTS + 2)
+    assert (tmp_path / PREVIOUS).exists()
+    content = bytearray((tmp_path / STATE).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / STATE).write_bytes(content)
+    message = r"Last good checkpoint: .*state\.previous\.safetensors, after epoch 1\. "
     with pytest.raises(TrainingError, match=message):
         fit(tmp_path, Diverges)
 

@@ -22,7 +22,7 @@ from hstlib.training.sealed import NotFiniteError, first_not_finite
 from hstlib.training.state import (
     STATE,
     TrainingState,
-    describe_place,
+    describe_state,
     has_state,
     load_state,
     replanned,
@@ -280,8 +280,8 @@ class _Training:
         batch = self.order.all()[part * size : (part + 1) * size]
         names = ", ".join(map(self.data.describe, batch))
         checkpoint = "none"
-        if self.folder and has_state(self.folder):
-            checkpoint = f"{self.folder / STATE}, {describe_place(self.folder)}"
+        if self.folder:
+            checkpoint = describe_state(self.folder, self.last_is_usable)
         rate = self.optimiser.param_groups[0]["lr"]
         return (
             f"{event} in epoch {epoch + 1}, step {part // parts + 1}, at learning rate "

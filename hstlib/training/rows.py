@@ -148,7 +148,16 @@ def publish_rows(rows: Sequence[Row], path: Path, curves: bool = False) -> None:
         rows: Finished runs.
         path: Path of the file.
         curves: Write the values of :data:`CURVE` of all epochs, beside all of the last epoch.
+
+    Raises:
+        ValueError: If the code of a run is in no commit, so that nobody can repeat it.
     """
+    for row in rows:
+        if row.dirty or row.commit == "unknown":
+            raise ValueError(
+                f"{row.run_id} cannot be published: it was trained at commit {row.commit} with "
+                "uncommitted changes or outside a checkout; commit, and train it again"
+            )
     with complete(path) as unfinished, unfinished.open("w") as file:
         for row in rows:
             epochs = [

@@ -1,7 +1,7 @@
 """State of an interrupted training run, in two generations of one sealed file."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,11 +177,26 @@ def refuse_other_run(folder: Path, config: LoopConfig, data: RunIdentity | None)
 
 def describe_place(folder: Path) -> str:
     """Return where a run resumes, such as ``in epoch 2, after step 7``, without reading tensors."""
-    for path in (folder / STATE, folder / PREVIOUS):
+    return next((place for _, place in _places(folder, STATE, PREVIOUS)), "after epoch 0")
+
+
+def describe_state(folder: Path, last_is_usable: bool = True) -> str:
+    """Return the path and the place of the state to resume from; ``none`` without one.
+
+    Args:
+        folder: Folder of the run.
+        last_is_usable: Whether the last state can be loaded, or else only the one before it.
+    """
+    names = (STATE, PREVIOUS) if last_is_usable else (PREVIOUS,)
+    return next((f"{path}, {place}" for path, place in _places(folder, *names)), "none")
+
+
+def _places(folder: Path, *names: str) -> Iterator[tuple[Path, str]]:
+    """Yield the states of a run's folder whose header can be read, and their places."""
+    for path in (folder / name for name in names):
         with suppress(ValueError):
             metadata = _Metadata.model_validate(load_metadata(path))
-            return _place(metadata.config, metadata.records, metadata.progress)
-    return "after epoch 0"
+            yield path, _place(metadata.config, metadata.records, metadata.progress)
 
 
 def _place(
