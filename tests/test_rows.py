@@ -75,8 +75,14 @@ def test_a_row_with_nested_settings_was_written_by_an_earlier_version(tmp_path):
 
 def test_published_rows_keep_all_of_the_last_epoch_alone(tmp_path):
     rows = [make_row(videos=[(0, 1, 0)], seed=seed) for seed in (0, 1)]
-    first = {"epoch": 0, "loss": 2.0, "train_top1": 0.25, "validation_top1": None, "seconds": 3.0}
-    last = {"epoch": 1, "loss": 1.0, "train_top1": 0.5, "validation_top1": None, "seconds": 3.5}
+    first = {
+        "epoch": 0,
+        "loss": 2.0001,
+        "train_top1": 0.25,
+        "validation_top1": None,
+        "seconds": 3.0,
+    }
+    last = {"epoch": 1, "loss": 1.0001, "train_top1": 0.5, "validation_top1": None, "seconds": 3.5}
     long = rows[1].model_copy(update={"epochs": [first, last]})
     publish_rows([rows[0], long], tmp_path / "some" / "rows.jsonl")
     write_row(make_row(model="c3d"), tmp_path / "some")

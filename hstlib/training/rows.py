@@ -147,7 +147,8 @@ def publish_rows(rows: Sequence[Row], path: Path, curves: bool = False) -> None:
     Args:
         rows: Finished runs.
         path: Path of the file.
-        curves: Write the values of :data:`CURVE` of all epochs, beside all of the last epoch.
+        curves: Write the values of :data:`CURVE` of all epochs, to four significant digits, beside
+            all of the last epoch.
 
     Raises:
         ValueError: If the code of a run is in no commit, so that nobody can repeat it.
@@ -161,11 +162,15 @@ def publish_rows(rows: Sequence[Row], path: Path, curves: bool = False) -> None:
     with complete(path) as unfinished, unfinished.open("w") as file:
         for row in rows:
             epochs = [
-                {name: epoch[name] for name in CURVE if epoch.get(name) is not None}
+                {name: _shortened(epoch[name]) for name in CURVE if epoch.get(name) is not None}
                 for epoch in (row.epochs[:-1] if curves else [])
             ]
             published = row.model_copy(update={"epochs": [*epochs, *row.epochs[-1:]]})
             file.write(published.model_dump_json() + "\n")
+
+
+def _shortened(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.4g}")
 
 
 def load_rows(folder: Path) -> list[Row]:
