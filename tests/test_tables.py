@@ -13,7 +13,7 @@ from hstlib.book import changes
 from hstlib.book.paper import ALL_TITLES, PAPER_ROWS
 from hstlib.book.selection import OFFICIAL_LISTS, complete_grid
 from hstlib.book.statistics import confidence_interval, hits_by_group
-from hstlib.book.tables import NOT_RUN, comparison_table, demo_table, left_out, show_table
+from hstlib.book.tables import NOT_RUN, comparison_table, demo_tables, left_out, show_table
 from hstlib.config import TrainConfig
 from hstlib.data.datasets import load_dataset
 from hstlib.training.rows import Row
@@ -277,29 +277,31 @@ def drawn_row(**settings):
     return make_row(0.5, videos=DRAWN, backbone="demo", **settings)
 
 
-def test_demo_table_has_a_row_per_corpus_model_and_reading():
+def test_demo_tables_have_a_row_per_model_and_reading():
     rows = [
         drawn_row(dataset=dataset, model=model, reading=reading, seed=seed, train_top1=0.9 + seed)
         for dataset in ("demo-ucf101", "demo-hmdb51")
         for model, reading in (("hst", "trunk-alone"), ("hst", "paper"), ("c3d", "paper"))
         for seed in (0, 1)
     ]
-    table = demo_table([*rows, make_row(), drawn_row(dataset="demo-hmdb51", limit=2)])
-    assert list(table["model"]) == ["C3D", "HST", "HST (trunk alone)"] * 2
-    assert set(table["runs"]) == {2} and set(table["training (%)"]) == {"90.0"}
-    assert all(top1.startswith("50.0 [") for top1 in table["top-1 (%)"])
-    assert set(table["motion (%)"]) == {"50.0"} and set(table["appearance (%)"]) == {"75.0"}
+    tables = demo_tables([*rows, make_row(), drawn_row(dataset="demo-hmdb51", limit=2)])
+    assert list(tables) == ["demo-hmdb51", "demo-ucf101"]
+    for table in tables.values():
+        assert list(table["model"]) == ["C3D", "HST", "HST (trunk alone)"]
+        assert set(table["runs"]) == {2} and set(table["training (%)"]) == {"90.0"}
+        assert all(top1.startswith("50.0 [") for top1 in table["top-1 (%)"])
+        assert set(table["motion (%)"]) == {"50.0"} and set(table["appearance (%)"]) == {"75.0"}
 
 
 def test_models_that_are_not_the_papers_come_last_in_the_demo_table():
     models = ("r3d-flow", "r3d-standard", "hst", "r2plus1d-standard", "c3d")
     rows = [drawn_row(dataset="demo-ucf101", model=model) for model in models]
     others = [ALL_TITLES[model] for model in ("r3d-standard", "r2plus1d-standard", "r3d-flow")]
-    assert list(demo_table(rows)["model"]) == ["C3D", "HST", *others]
+    assert list(demo_tables(rows)["demo-ucf101"]["model"]) == ["C3D", "HST", *others]
 
 
-def test_demo_table_without_demo_rows_is_empty():
-    assert demo_table([make_row()]).empty
+def test_there_is_no_demo_table_without_demo_rows():
+    assert demo_tables([make_row()]) == {}
 
 
 def example(digits: int | None = None):
@@ -322,6 +324,12 @@ def test_names_of_classes_are_text_and_never_markup():
     html = example()._repr_html_()
     assert "&lt;b&gt;run&lt;/b&gt;" in html and "<b>" not in html
     assert html.count('<th scope="col"') == 3 and html.count('text-align: right">0.5<') == 1
+
+
+def test_a_narrow_column_breaks_numbers_before_brackets_and_names_after_underscores():
+    html = example()._repr_html_()
+    assert ">52.1 [48.0,&nbsp;56.2]<" in html and ">not&nbsp;run<" in html
+    assert ">a_<wbr>b &amp; c<" in html
 
 
 def test_the_downloads_hold_the_table():

@@ -9,7 +9,7 @@ from html import escape
 import pandas as pd
 
 from hstlib.book.changes import code_since
-from hstlib.book.paper import ALL_TITLES, DATASET_TITLES, PAPER_ROWS
+from hstlib.book.paper import ALL_TITLES, PAPER_ROWS
 from hstlib.book.selection import paper_rows
 from hstlib.book.statistics import Interval, confidence_interval, hits_by_group, same_videos
 from hstlib.book.study import common_runs, title_of, training_top1
@@ -60,9 +60,11 @@ class Table:
         )
 
     def _cell(self, tag: str, column: str, text: str) -> str:
-        align = "right" if column in self.numeric else "left"
+        numeric = column in self.numeric
+        align = "right" if numeric else "left"
         scope = ' scope="col"' if tag == "th" else ""
-        return f'<{tag}{scope} style="text-align: {align}">{escape(text)}</{tag}>'
+        content = escape(text) if tag == "th" else _break_lines(escape(text), numeric)
+        return f'<{tag}{scope} style="text-align: {align}">{content}</{tag}>'
 
     def _link(self, ending: str, kind: str, content: str) -> str:
         data = b64encode(content.encode()).decode()
@@ -71,6 +73,14 @@ class Table:
             f'<a download="{escape(self.name)}.{ending}" '
             f'href="data:{kind};charset=utf-8;base64,{data}">{title}</a>'
         )
+
+
+def _break_lines(html: str, numeric: bool) -> str:
+    """Say in a cell's text where a narrow column may break it.
+
+    A number is broken before a bracket only, anything else also after an underscore.
+    """
+    return re.sub(r" (?![\[(])", "&nbsp;", html) if numeric else html.replace("_", "_<wbr>")
 
 
 def show_table(frame: pd.DataFrame, name: str, digits: int | None = None) -> Table:
@@ -201,15 +211,16 @@ def paired_difference(rows: Sequence[Row], baseline: Sequence[Row]) -> Interval 
     return confidence_interval(first, second) if same_videos(first, second) else None
 
 
-def demo_table(rows: Sequence[Row]) -> pd.DataFrame:
+def demo_tables(rows: Sequence[Row]) -> dict[str, pd.DataFrame]:
     """Summarise runs on the drawn corpora. They say nothing about HMDB51 or UCF101.
 
     Args:
         rows: Finished runs; those on other data are left out.
 
     Returns:
-        One row per corpus, model and reading, in percent: top-1 over all seeds with its 95 %
-        interval, the lowest training accuracy, and the means of the kinds of classes.
+        Tables by name of the corpus, with one row per model and reading, in percent: top-1 over all
+        seeds with its 95 % interval, the lowest training accuracy, and the means of the kinds of
+        classes.
     """
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
@@ -217,14 +228,16 @@ def demo_table(rows: Sequence[Row]) -> pd.DataFrame:
         if c.dataset.startswith("demo-") and _is_official(row):
             order = c.dataset, list(ALL_TITLES).index(c.model), c.reading != "paper", c.reading
             groups.setdefault(order, []).append(row)
-    return pd.DataFrame([_summarise_demo(groups[order]) for order in sorted(groups)])
+    lines: dict[str, list[dict]] = {}
+    for order in sorted(groups):
+        lines.setdefault(order[0], []).append(_summarise_demo(groups[order]))
+    return {corpus: pd.DataFrame(table) for corpus, table in lines.items()}
 
 
 def _summarise_demo(runs: Sequence[Row]) -> dict[str, str | int]:
     config = runs[0].config
     kinds = pd.DataFrame([row.kinds for row in runs]).mean() * 100
     return {
-        "corpus": DATASET_TITLES[config.dataset],
         "model": title_of((config.model, config.reading)),
         "runs": len(runs),
         "epochs": config.epochs,

@@ -16,6 +16,11 @@ AXE = """async (context) => {
         .filter((v) => ["serious", "critical"].includes(v.impact))
         .flatMap((v) => v.nodes.map((node) => `${v.id}: ${node.html.slice(0, 200)}`));
 }"""
+SETTLED = """async () => {
+    await new Promise(requestAnimationFrame);
+    await Promise.all(document.getAnimations().map((moving) => moving.finished));
+}"""
+"""Waits for the theme's sidebars, which slide to their place when the width changes."""
 TOO_WIDE = """() => {
     const width = document.documentElement.clientWidth;
     const wide = (element) => element.getBoundingClientRect().right > width + 1;

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from noted import note_problems
 from PIL import Image
-from scripts import AXE, CUT, DARK, DULL, ONLY_OURS, PALE, SCROLLING, TOO_WIDE, TYPESET
+from scripts import AXE, CUT, DARK, DULL, ONLY_OURS, PALE, SCROLLING, SETTLED, TOO_WIDE, TYPESET
 
 from hstlib.book.paper import EQUATIONS
 
@@ -123,6 +123,7 @@ def test_tables_have_their_rows(opened):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_page_is_not_wider_than_the_window(opened, width):
     opened.page.set_viewport_size({"width": width, "height": 900})
+    opened.page.evaluate(SETTLED)
     assert opened.page.evaluate(TOO_WIDE) == []
     assert opened.page.evaluate(CUT) == []
     assert width < max(WIDTHS) or opened.page.evaluate(SCROLLING) == []
