@@ -12,6 +12,7 @@ from hstlib.book.architecture import multiply_adds, parameter_sum, trace
 from hstlib.config import PAPER_LEARNING_RATE, ModelName
 from hstlib.model.fusion import R3DFlow
 from hstlib.model.registry import MODELS, build_model
+from hstlib.model.residual import TemporalConv3d, convolution
 from hstlib.model.standard import StandardR2Plus1D, StandardR3D
 from hstlib.training.metrics import count_parameters
 
@@ -58,6 +59,34 @@ def test_initial_weights_are_kaimings(name):
             assert abs(weights.mean()) < 0.1 * weights.std()
         if isinstance(layer, nn.Conv3d | nn.Linear) and layer.bias is not None:
             assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("time", "stride"), [(3, 1), (3, 2), (7, 2)])
+def test_a_temporal_convolution_is_its_plain_twin_up_to_second_order(time, stride, channels_last):
+    torch.manual_seed(0)
+    layer = convolution(3, 4, (time, 1, 1), (stride, 1, 1)).double()
+    memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
+    clips = torch.randn(2, 3, 8, 5, 6, dtype=torch.float64).contiguous(memory_format=memory_format)
+    clips.requires_grad_()
+    assert isinstance(layer, TemporalConv3d)
+    derivatives = []
+    for forward in (layer.forward, partial(nn.Conv3d.forward, layer)):
+        features = forward(clips)
+        leaves = clips, layer.weight
+        first = torch.autograd.grad(features.square().sum(), leaves, create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), leaves)
+        derivatives.append((features, *first, *second))
+    assert derivatives[0][0].is_contiguous(memory_format=memory_format)
+    for ours, plain in zip(*derivatives, strict=True):
+        assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("name", ["r2plus1d", "r2plus1d-standard"])
+def test_convolutions_along_time_are_fast_on_a_cpu(name):
+    layers = [m for m in build_model(name, CLASSES, "demo").modules() if isinstance(m, nn.Conv3d)]
+    along_time = [m for m in layers if m.kernel_size[0] > 1 and m.kernel_size[1:] == (1, 1)]
+    assert along_time and all(isinstance(m, TemporalConv3d) for m in along_time)
 
 
 @pytest.mark.parametrize(

@@ -111,10 +111,28 @@ def plain_block(
     )
 
 
+class TemporalConv3d(nn.Conv3d):
+    """A convolution along time, kernel (t, 1, 1), with stride 1 in space.
+
+    On a CPU it runs as a 2-D convolution of frames by pixels: with fewer than 16 clips on one
+    thread, PyTorch has no fast kernel for the 3-D one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Convolve features of shape (B, C, T, H, W) along T."""
+        if input.device.type != "cpu":
+            return super().forward(input)
+        weight, stride, padding = self.weight.squeeze(-1), self.stride[:2], self.padding[:2]
+        rows = functional.conv2d(input.flatten(3), weight, self.bias, stride, padding)
+        return rows.unflatten(3, input.shape[3:])
+
+
 def convolution(in_channels: int, out_channels: int, kernel: Triple, stride: Triple) -> nn.Conv3d:
     """Build a 3-D convolution without bias, padded to keep the size at stride 1."""
     padding = tuple(size // 2 for size in kernel)
-    return nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=False)
+    only_time = kernel[0] > 1 and kernel[1:] == stride[1:] == (1, 1)
+    layer = TemporalConv3d if only_time else nn.Conv3d
+    return layer(in_channels, out_channels, kernel, stride, padding, bias=False)
 
 
 def normed(in_channels: int, out_channels: int, kernel: Triple, stride: Triple) -> nn.Sequential:
