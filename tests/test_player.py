@@ -12,7 +12,8 @@ import torch
 
 from hstlib.book.inside import look_inside
 from hstlib.book.player import Player, maps_to_rgb
-from hstlib.book.trained import book_run, load_clip, load_trained, untrained
+from hstlib.book.study import FITTED
+from hstlib.book.trained import SIZE, book_run, load_clip, load_trained, untrained
 from hstlib.training.rows import ROW, load_row
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +82,9 @@ def test_the_weights_of_the_book_know_both_directions_of_unseen_films():
             right += classes[int(logits.argmax())] == name
     assert right >= 5  # a random model of eight classes finds fewer than one of six
     run, results = book_run()
-    assert load_row(results / run.run_id / ROW).test["top1"] > 4 / len(classes)
+    assert run.size == SIZE
+    row = load_row(results / run.run_id / ROW)
+    assert row.training_top1 >= FITTED and row.test["top1"] > 7 / len(classes)
 
 
 def test_a_checkpoint_can_be_loaded_where_the_default_data_type_is_another():
@@ -107,8 +110,8 @@ def test_an_untrained_model_has_the_size_of_the_trained_one_and_fixed_weights():
 
 def test_a_clip_played_backwards_moves_the_other_way():
     forwards, backwards = load_clip(), load_clip(reverse=True)
-    assert forwards.frames.shape == backwards.frames.shape == (16, 48, 48, 3)
-    assert forwards.motion[0].max() > 1 and backwards.motion[0].min() < -1
+    assert forwards.frames.shape == backwards.frames.shape == (16, SIZE, SIZE, 3)
+    assert forwards.motion[0].max() > 0.5 and backwards.motion[0].min() < -0.5
 
 
 def test_steps_of_the_reformer_have_at_most_eight_lines():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hstlib.config import ClipConfig, TrainConfig, project_path, project_root
+from hstlib.config import TrainConfig, project_path, project_root
 from hstlib.data.clips import cut_clips, normalise
 from hstlib.data.demo import draw_frames, make_demo
 from hstlib.data.flow import optical_flow
@@ -28,7 +28,7 @@ from hstlib.training.plan_progress import FINISHED, run_state
 
 PLAN = "workflow/params/demo.yaml"
 """The plan of ``make book``."""
-SIZE = 48
+SIZE = 32
 """Height and width of the clips that this run is trained on, in pixels."""
 FILM = 40
 """Number of a film (background and colours) that no drawn corpus has."""
@@ -132,7 +132,7 @@ def load_clip(
         VideoError: If the video cannot be used.
     """
     if video:
-        clips = cut_clips(project_path(video), ClipConfig(size=SIZE, clips_per_video=1))
+        clips = cut_clips(project_path(video), book_run()[0].clip)
         if reverse:
             frames = np.ascontiguousarray(clips.frames[0][::-1])
             return seen_clip(frames, optical_flow(frames))
