@@ -7,7 +7,7 @@ A link to a figure, such as ``[the figure below](#fig-leak)``, becomes the numbe
 
 import re
 
-LABEL = r"(?:reading-r\d+|eq-\d+|audit-\w+|run-\w+)"
+LABEL = r"(?:reading-r\d+|eq-\d+|audit-\w+|real-\w+|run-\w+)"
 RULES = (
     (re.compile(rf"(?<=\]\()[^()\s#]+\.(?:md|ipynb)(?=#{LABEL}\))"), ""),
     (re.compile(r"\[[^][]+\]\([^()\s]*#(fig-[a-z0-9-]+)\)"), r"{numref}`\1`"),
