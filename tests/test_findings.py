@@ -4,6 +4,7 @@ import pytest
 from example_rows import answers, make_row
 
 from hstlib.book.findings import (
+    BY_CLIP,
     OFFICIAL,
     RANDOM,
     Evidence,
@@ -107,6 +108,21 @@ def test_the_second_corpus_is_named_where_it_was_run():
     assert comparison.endswith("and is less accurate than R3D.")
     there = evidence(*BOTH_WAYS, *rows).leak_table("folder")
     assert set(there.index) == {"HST", "R3D"} and there[RANDOM].isna().all()
+
+
+def test_a_variant_has_a_leak_table_of_its_own():
+    def four_clips(hits: int, protocol: str, train: float = 1.0, **settings) -> Row:
+        settings |= {"dataset": "folder", "variant": "four-clips", "protocol": protocol}
+        return make_row(videos=answers([hits] * 20), train_top1=train, **settings)
+
+    rows = [
+        *(four_clips(hits, "official", model=model) for model, hits in (("hst", 2), ("r3d", 4))),
+        four_clips(8, "random-by-clip"),
+        four_clips(9, "random-by-clip", 0.5, model="r3d"),
+    ]
+    table = evidence(*BOTH_WAYS, *rows).leak_table("folder", BY_CLIP, "four-clips")
+    assert table.loc["HST", [OFFICIAL, BY_CLIP, "added"]].tolist() == pytest.approx([20, 80, 60])
+    assert set(table.index) == {"HST", "R3D, not fitted"}
 
 
 def test_models_with_fewer_seeds_than_another_are_told_of():

@@ -5,6 +5,8 @@ from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import groupby
+from operator import itemgetter
 
 import pandas as pd
 
@@ -228,10 +230,10 @@ def demo_tables(rows: Sequence[Row]) -> dict[str, pd.DataFrame]:
         if c.dataset.startswith("demo-") and _is_official(row):
             order = c.dataset, list(ALL_TITLES).index(c.model), c.reading != "paper", c.reading
             groups.setdefault(order, []).append(row)
-    lines: dict[str, list[dict]] = {}
-    for order in sorted(groups):
-        lines.setdefault(order[0], []).append(_summarise_demo(groups[order]))
-    return {corpus: pd.DataFrame(table) for corpus, table in lines.items()}
+    return {
+        corpus: pd.DataFrame([_summarise_demo(groups[order]) for order in orders])
+        for corpus, orders in groupby(sorted(groups), key=itemgetter(0))
+    }
 
 
 def _summarise_demo(runs: Sequence[Row]) -> dict[str, str | int]:

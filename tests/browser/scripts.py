@@ -18,7 +18,7 @@ AXE = """async (context) => {
 }"""
 SETTLED = """async () => {
     await new Promise(requestAnimationFrame);
-    await Promise.all(document.getAnimations().map((moving) => moving.finished));
+    await Promise.allSettled(document.getAnimations().map((moving) => moving.finished));
 }"""
 """Waits for the theme's sidebars, which slide to their place when the width changes."""
 TOO_WIDE = """() => {
